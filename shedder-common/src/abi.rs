@@ -1,0 +1,455 @@
+//! The layout of the maps: what a program and a daemon of different builds must agree on.
+
+use crate::bucket::{Rate, Set};
+use crate::class::{PRIORITIES, SHED_NOTHING};
+use crate::hash::HashKey;
+use crate::reason::REASONS;
+use crate::word::Word;
+use bytemuck::{Pod, Zeroable};
+
+/// Changes whenever anything in this file, or the meaning of a word in a map, does.
+pub const ABI_VERSION: u32 = 1;
+
+/// First word of [`Meta`], so that a foreign map is told from ours.
+pub const MAGIC: u32 = 0x5348_4544;
+
+/// Interfaces that one set of maps serves.
+pub const MAX_INTERFACES: usize = 64;
+
+/// Services that one set of maps serves.
+pub const MAX_SERVICES: usize = 256;
+
+/// Distinct prefix lengths that rules and lifelines may use, in each family.
+pub const MAX_PREFIX_LENGTHS: usize = 33;
+
+/// Ports that the lifelines of one peer may name together.
+pub const MAX_LIFELINE_PORTS: usize = 16;
+
+/// Bytes of a name in a map, the closing zero included.
+pub const NAME_LEN: usize = 32;
+
+/// Names of the pinned maps, which are also the names of their pins.
+pub mod maps {
+    /// [`Meta`](super::Meta).
+    pub const META: &str = "META";
+    /// [`Kills`](super::Kills).
+    pub const KILLS: &str = "KILLS";
+    /// [`Control`](super::Control).
+    pub const CONTROL: &str = "CONTROL";
+    /// [`InterfaceCounters`](super::InterfaceCounters), per CPU and interface.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Buckets of packets per source.
+    pub const PACKETS: &str = "PACKETS";
+    /// Buckets of bytes per source.
+    pub const BYTES: &str = "BYTES";
+    /// Buckets of new flows per source.
+    pub const NEW_FLOWS: &str = "NEW_FLOWS";
+    /// [`Shared`](super::Shared) buckets.
+    pub const SHARED: &str = "SHARED";
+    /// Proven sources.
+    pub const PROVEN: &str = "PROVEN";
+    /// Known UDP flows.
+    pub const UDP_FLOWS: &str = "UDP_FLOWS";
+    /// [`Interface`](super::Interface)s.
+    pub const INTERFACES: &str = "INTERFACES";
+    /// [`Service`](super::Service)s.
+    pub const SERVICES: &str = "SERVICES";
+
+    /// State: lives as long as the pins, whatever program or daemon comes and goes.
+    pub const STATE: [&str; 12] = [
+        META, KILLS, CONTROL, COUNTERS, PACKETS, BYTES, NEW_FLOWS, SHARED, PROVEN, UDP_FLOWS, INTERFACES, SERVICES,
+    ];
+
+    /// [`PrefixPolicy`](super::PrefixPolicy) by [`Prefix4`](super::Prefix4).
+    pub const PREFIXES4: &str = "PREFIXES4";
+    /// [`PrefixPolicy`](super::PrefixPolicy) by [`Prefix6`](super::Prefix6).
+    pub const PREFIXES6: &str = "PREFIXES6";
+    /// [`Ports`](super::Ports).
+    pub const PORTS: &str = "PORTS";
+    /// [`Offered`](super::Offered), per CPU and service.
+    pub const OFFERED: &str = "OFFERED";
+
+    /// Policy: made anew with each configuration, and replaced together with the programs that read it.
+    pub const POLICY: [&str; 4] = [PREFIXES4, PREFIXES6, PORTS, OFFERED];
+}
+
+/// What these maps are. Written last when they are made: maps without it are not finished.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Meta {
+    /// [`MAGIC`].
+    pub magic: u32,
+    /// [`ABI_VERSION`] of the build that made the maps.
+    pub abi: u32,
+    /// The key under which sources are hashed.
+    pub key: HashKey,
+    /// Counts policies: which directory under `policy/` is in force.
+    pub generation: u64,
+}
+
+/// Every kill: the switch.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Kills {
+    /// On every interface.
+    pub host: Word,
+    /// On one interface, by its slot.
+    pub interfaces: [Word; MAX_INTERFACES],
+    /// Of one service, by its slot.
+    pub services: [Word; MAX_SERVICES],
+}
+
+/// What the loop and a person say to the adaptive part.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Control {
+    /// When the daemon's lease lapses, in nanoseconds of CLOCK_MONOTONIC. 0: no daemon ever held one.
+    pub lease: Word,
+    /// [`OverrideWord`](crate::words::OverrideWord) for all services and the traffic of none.
+    pub host_override: Word,
+    /// By the service's slot.
+    pub services: [ServiceControl; MAX_SERVICES],
+}
+
+/// What the loop and a person say of one service.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ServiceControl {
+    /// Written by the loop: priorities that are not shed, counted from the top, minus [`SHED_NOTHING`]: the cutoff
+    /// in a form in which a fresh map's zero sheds nothing. See [`ServiceControl::cutoff`].
+    pub shed: Word,
+    /// [`OverrideWord`](crate::words::OverrideWord) of this service.
+    pub override_word: Word,
+}
+
+impl ServiceControl {
+    /// The loop's cutoff, 0 to [`SHED_NOTHING`].
+    #[inline(always)]
+    pub fn cutoff(&self) -> u32 {
+        let shed = self.shed.load();
+        if shed > SHED_NOTHING as u64 { 0 } else { SHED_NOTHING - shed as u32 }
+    }
+
+    /// Sets the loop's cutoff, held to [`SHED_NOTHING`].
+    pub fn set_cutoff(&self, cutoff: u32) {
+        self.shed.store((SHED_NOTHING - cutoff.min(SHED_NOTHING)) as u64);
+    }
+}
+
+/// Packets and bytes that met one reason.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Cell {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, from the Ethernet header on.
+    pub bytes: u64,
+}
+
+/// Things worth counting that are no verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Event {
+    /// A source found no place in the table and was charged to the bucket that all such share.
+    NoPlace = 0,
+    /// A proven source was forgotten before its time, to make room.
+    ProvenEvicted = 1,
+    /// A UDP flow was forgotten before its time, to make room.
+    UdpFlowEvicted = 2,
+}
+
+/// Room for [`Event`]s; a power of two.
+pub const EVENTS: usize = 8;
+
+/// The counters of one interface on one CPU. Where a program runs dry, what it would have dropped is counted apart
+/// from what it drops.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct InterfaceCounters {
+    /// What arrives, by [`Reason`](crate::reason::Reason).
+    pub ingress: [Cell; REASONS],
+    /// What arrives and is judged dry.
+    pub ingress_dry: [Cell; REASONS],
+    /// What leaves.
+    pub egress: [Cell; REASONS],
+    /// What leaves and is judged dry.
+    pub egress_dry: [Cell; REASONS],
+    /// By [`Event`].
+    pub events: [u64; EVENTS],
+}
+
+/// Buckets that stand alone, each on a line of its own.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Packets of all newcomers.
+    pub newcomers: Line,
+    /// Packets of the sources that found no place.
+    pub packets: Line,
+    /// Bytes of the sources that found no place.
+    pub bytes: Line,
+    /// New flows of the sources that found no place.
+    pub new_flows: Line,
+}
+
+/// A word alone on its cache line.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct Line(pub Word);
+
+/// An interface that has a slot. The pins of its links carry the slot's number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Interface {
+    /// The index that the interface had when it was attached; 0: the slot is free.
+    pub index: u32,
+    /// 0: not attached; 1: native; 2: generic.
+    pub mode: u32,
+    /// Its name when it was attached, closed by zeros.
+    pub name: [u8; NAME_LEN],
+    /// Whether its programs run dry.
+    pub dry_run: u32,
+    /// Ids of the programs that were attached: XDP, tcx.
+    pub programs: [u32; 2],
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
+}
+
+/// A service that has a slot, and what the daemon last reported of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Service {
+    /// Closed by zeros; empty: the slot is free.
+    pub name: [u8; NAME_LEN],
+    /// Local port.
+    pub port: u16,
+    /// 6: TCP, 17: UDP.
+    pub protocol: u8,
+    /// [`Class`](crate::class::Class) of a source that no rule names.
+    pub class: u8,
+    /// 1: every packet is shed, not new flows only.
+    pub every_packet: u8,
+    /// Keeps what follows aligned.
+    pub reserved: [u8; 3],
+    /// Latency that the loop aims at, in nanoseconds.
+    pub target: u64,
+    /// Latency that the loop last saw, in nanoseconds; 0: none yet.
+    pub observed: u64,
+    /// When it saw that, in nanoseconds of CLOCK_MONOTONIC.
+    pub observed_at: u64,
+    /// The loop's shed ratio in thousandths.
+    pub permille: u64,
+}
+
+/// What one CPU was offered, by priority: the work that a cutoff can shed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Offered {
+    /// Flows (packets, where the service sheds packets); wraps.
+    pub by_priority: [u32; PRIORITIES as usize],
+}
+
+/// Which service a local port belongs to, for TCP and UDP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Ports {
+    /// [`PortEntry`] by TCP port.
+    pub tcp: [u16; 65536],
+    /// [`PortEntry`] by UDP port.
+    pub udp: [u16; 65536],
+}
+
+/// A service's slot, class and manner of shedding, in the table of ports: zero is no service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortEntry(pub u16);
+
+impl PortEntry {
+    const PRESENT: u16 = 1 << 15;
+    const EVERY_PACKET: u16 = 1 << 14;
+
+    /// The entry of a service.
+    pub const fn new(slot: u8, class: u8, every_packet: bool) -> PortEntry {
+        let flags = Self::PRESENT | if every_packet { Self::EVERY_PACKET } else { 0 };
+        PortEntry(flags | (class as u16 & 7) << 8 | slot as u16)
+    }
+
+    /// Whether the port belongs to a service.
+    #[inline(always)]
+    pub const fn is_service(self) -> bool {
+        self.0 != 0
+    }
+
+    /// The service's slot.
+    #[inline(always)]
+    pub const fn slot(self) -> usize {
+        self.0 as usize & 0xff
+    }
+
+    /// The class of a source that no rule names.
+    #[inline(always)]
+    pub const fn class(self) -> u8 {
+        (self.0 >> 8) as u8 & 7
+    }
+
+    /// Whether every packet is shed, not new flows only.
+    #[inline(always)]
+    pub const fn every_packet(self) -> bool {
+        self.0 & Self::EVERY_PACKET != 0
+    }
+}
+
+/// Limits of one source.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Limits {
+    /// Packets.
+    pub packets: Rate,
+    /// Bytes.
+    pub bytes: Rate,
+    /// New flows.
+    pub new_flows: Rate,
+}
+
+/// An IPv4 prefix: the address in host order, masked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Prefix4 {
+    /// Masked to `length` bits.
+    pub address: u32,
+    /// 0 to 32.
+    pub length: u32,
+}
+
+/// An IPv6 prefix: the address as two words in host order, masked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Prefix6 {
+    /// The upper 64 bits, masked.
+    pub high: u64,
+    /// The lower 64 bits, masked.
+    pub low: u64,
+    /// 0 to 128.
+    pub length: u64,
+}
+
+/// What holds for the sources of one prefix. Whoever fills the map has resolved what overlaps: the longest match
+/// carries the rule and every lifeline that covers it, so that one match is enough.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PrefixPolicy {
+    /// [`PrefixPolicy::RULE`] and its neighbours.
+    pub flags: u32,
+    /// The class, where [`PrefixPolicy::CLASS`] is set.
+    pub class: u32,
+    /// The local ports of the lifeline, `port_count` of them.
+    pub ports: [u16; MAX_LIFELINE_PORTS],
+    /// How many of `ports` count.
+    pub port_count: u64,
+    /// The limits, inherited ones included.
+    pub limits: Limits,
+}
+
+impl PrefixPolicy {
+    /// A rule names these sources: they are proven.
+    pub const RULE: u32 = 1;
+    /// The rule says drop.
+    pub const DENY: u32 = 2;
+    /// The rule gives a class.
+    pub const CLASS: u32 = 4;
+    /// A lifeline on every port.
+    pub const LIFELINE: u32 = 8;
+    /// A lifeline on some ports.
+    pub const LIFELINE_PORTS: u32 = 16;
+}
+
+/// What a program knows from the moment it is loaded: its read-only data, frozen before the verifier sees it, so
+/// that what is off costs nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Policy {
+    /// [`ABI_VERSION`] of the daemon that filled this in.
+    pub abi: u32,
+    /// [`Policy::DRY_RUN`] and its neighbours.
+    pub flags: u32,
+    /// The slot of the interface that the program is attached to, below [`MAX_INTERFACES`].
+    pub interface: u32,
+    /// One of the `POSTURE_` constants.
+    pub posture: u32,
+    /// Class of the traffic of no service, from sources that no rule names.
+    pub default_class: u32,
+    /// Sets in each table of buckets, minus one; a power of two minus one.
+    pub set_mask: u32,
+    /// Sets in the tables of proven sources and of UDP flows, minus one.
+    pub memory_mask: u32,
+    /// How many of `lengths4` count.
+    pub length_count4: u32,
+    /// How many of `lengths6` count.
+    pub length_count6: u32,
+    /// Prefix lengths in use, the longest first.
+    pub lengths4: [u32; MAX_PREFIX_LENGTHS],
+    /// Prefix lengths in use, the longest first.
+    pub lengths6: [u32; MAX_PREFIX_LENGTHS],
+    /// Which slot of [`Offered`] the traffic of no service is counted in.
+    pub offered_none: u32,
+    /// Under which sources are hashed.
+    pub key: HashKey,
+    /// What of an IPv6 address is the source: upper and lower 64 bits.
+    pub source_mask6: [u64; 2],
+    /// Of a source that no rule gives others.
+    pub limits: Limits,
+    /// The furthest that an arrival time of any rate in force can be ahead: packets, bytes, new flows.
+    pub horizons: [u64; 3],
+    /// Packets of all newcomers together.
+    pub newcomers: Rate,
+    /// How long a source stays proven, in units of 2^30 ns; 0: nothing is learned.
+    pub proven_ttl: u64,
+    /// How long a silent UDP flow is known, in units of 2^30 ns.
+    pub udp_flow_ttl: u64,
+    /// How long one key of the cohorts lasts, in nanoseconds.
+    pub rotation: u64,
+}
+
+impl Policy {
+    /// Count every reason and drop nothing.
+    pub const DRY_RUN: u32 = 1;
+    /// Judge by the precise clock; else by the coarse one.
+    pub const PRECISE_CLOCK: u32 = 2;
+    /// There are services.
+    pub const SERVICES: u32 = 4;
+    /// There are lifelines.
+    pub const LIFELINES: u32 = 8;
+
+    /// Without a live daemon nothing is shed adaptively.
+    pub const POSTURE_OPEN: u32 = 0;
+    /// Without a live daemon the last cutoff holds.
+    pub const POSTURE_HOLD: u32 = 1;
+    /// Without a live daemon everything but lifelines is dropped.
+    pub const POSTURE_CLOSED: u32 = 2;
+}
+
+macro_rules! assert_layout {
+    ($($type:ty: $size:expr, $align:expr;)*) => {
+        $(const _: () = assert!(size_of::<$type>() == $size && align_of::<$type>() == $align);)*
+    };
+}
+
+assert_layout! {
+    Meta: 48, 8;
+    Kills: 8 * (1 + MAX_INTERFACES + MAX_SERVICES), 8;
+    ServiceControl: 16, 8;
+    Control: 16 + 16 * MAX_SERVICES, 8;
+    Cell: 16, 8;
+    InterfaceCounters: 4 * 16 * REASONS + 8 * EVENTS, 8;
+    Shared: 256, 64;
+    Set: 64, 64;
+    Interface: 56, 4;
+    Service: 72, 8;
+    Offered: 4 * PRIORITIES as usize, 4;
+    Ports: 4 * 65536, 2;
+    Rate: 16, 8;
+    Limits: 48, 8;
+    Prefix4: 8, 4;
+    Prefix6: 24, 8;
+    PrefixPolicy: 96, 8;
+    HashKey: 32, 8;
+}

@@ -1,0 +1,206 @@
+//! Rate limits: the generic cell rate algorithm (ITU-T I.371) on words kept in 8-way sets.
+//!
+//! A word is a 16-bit tag and a 48-bit theoretical arrival time in nanoseconds, compared modulo 2^48 (78 hours). A
+//! word whose time has passed says no more than an empty one, so that it is reused without an eviction: there is
+//! no list, no lock and no allocation. Refusing writes nothing; admitting is one compare-and-swap.
+//!
+//! A word that nobody touched for a whole turn of the 78 hours seems live again for at most its horizon (the burst
+//! and one packet): its source may then find part of its burst spent. It is never given more.
+
+use crate::word::Word;
+
+/// Ways in a set: one 64-byte cache line.
+pub const WAYS: usize = 8;
+
+/// A set of words on one cache line.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct Set(pub [Word; WAYS]);
+
+const _: () = assert!(size_of::<Set>() == 64 && align_of::<Set>() == 64);
+
+const TIME_BITS: u32 = 48;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+
+/// How often an exchange that another CPU spoiled is tried again. Somebody succeeded each time; past this the
+/// packet is refused.
+const TRIES: usize = 4;
+
+/// Fraction bits of [`Rate::cost`].
+pub const COST_BITS: u32 = 16;
+
+/// One limit, as the bucket wants it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Rate {
+    /// Nanoseconds that one unit (a packet, a byte, a flow) takes, times 2^16. Zero is no limit.
+    pub cost: u64,
+    /// Nanoseconds that the arrival time may run ahead of the clock.
+    pub tolerance: u64,
+}
+
+impl Rate {
+    /// No limit.
+    pub const UNLIMITED: Rate = Rate { cost: 0, tolerance: 0 };
+
+    /// `per_second` units a second (0: no limit), of which `burst` nanoseconds' worth may come at once, and at least
+    /// one unit.
+    pub const fn new(per_second: u64, burst: u64) -> Rate {
+        if per_second == 0 {
+            return Rate::UNLIMITED;
+        }
+        let cost = ((1_000_000_000u128 << COST_BITS) / per_second as u128) as u64;
+        // A rate past 65 units a nanosecond is no limit that anything here could reach.
+        let cost = if cost == 0 { 1 } else { cost };
+        Rate { cost, tolerance: burst.saturating_sub(cost >> COST_BITS) }
+    }
+
+    /// Whether there is no limit.
+    #[inline(always)]
+    pub const fn is_unlimited(&self) -> bool {
+        self.cost == 0
+    }
+
+    /// How far ahead of the clock an arrival time can be after admitting `amount` units.
+    pub const fn horizon(&self, amount: u64) -> u64 {
+        self.tolerance + self.charge(amount)
+    }
+
+    #[inline(always)]
+    const fn charge(&self, amount: u64) -> u64 {
+        (amount * self.cost + (1 << (COST_BITS - 1))) >> COST_BITS
+    }
+
+    /// The arrival time after admitting `amount` units to a bucket whose arrival time is `ahead` of the clock; none
+    /// where the bucket is empty.
+    #[inline(always)]
+    const fn admit(&self, ahead: u64, amount: u64) -> Option<u64> {
+        if ahead > self.tolerance { None } else { Some(ahead + self.charge(amount)) }
+    }
+}
+
+/// Where a source's word is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which set; masked by the size of the table.
+    pub set: u32,
+    /// What tells the source from others in the set.
+    pub tag: u64,
+    /// The way that is looked at first.
+    pub first: usize,
+}
+
+impl Place {
+    /// The place of the source whose keyed hash is `hash`, in a table of `sets` sets (a power of two).
+    #[inline(always)]
+    pub const fn of(hash: u64, set_mask: u32) -> Place {
+        Place { set: hash as u32 & set_mask, tag: hash >> TIME_BITS, first: (hash >> 45) as usize & (WAYS - 1) }
+    }
+}
+
+/// What a bucket says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// There was enough in it.
+    Admitted,
+    /// It is empty.
+    Refused,
+    /// Every way of the set belongs to another live source.
+    NoPlace,
+}
+
+/// How far the time in `word` is ahead of `now`: 0 where it has passed, as a time past the horizon must have.
+#[inline(always)]
+const fn ahead(word: u64, now: u64, horizon: u64) -> u64 {
+    let ahead = word.wrapping_sub(now) & TIME_MASK;
+    if ahead > horizon { 0 } else { ahead }
+}
+
+#[inline(always)]
+const fn word(tag: u64, now: u64, ahead: u64) -> u64 {
+    tag << TIME_BITS | now.wrapping_add(ahead) & TIME_MASK
+}
+
+/// The way that holds the tag, else one whose time has passed.
+#[inline(always)]
+fn find(set: &Set, place: Place, now: u64, horizon: u64) -> Option<(&Word, u64)> {
+    let mut i = 0;
+    while i < WAYS {
+        let way = &set.0[(place.first + i) & (WAYS - 1)];
+        let held = way.load();
+        if held >> TIME_BITS == place.tag {
+            return Some((way, held));
+        }
+        i += 1;
+    }
+    let mut i = 0;
+    while i < WAYS {
+        let way = &set.0[(place.first + i) & (WAYS - 1)];
+        let held = way.load();
+        if ahead(held, now, horizon) == 0 {
+            return Some((way, held));
+        }
+        i += 1;
+    }
+    None
+}
+
+/// The arrival time that `held` stands for, as seen by the source with this tag.
+#[inline(always)]
+const fn ahead_for(held: u64, place: Place, now: u64, horizon: u64) -> u64 {
+    // Another source's word that has passed is an empty place. The first ever word, 0, may carry our tag: it has
+    // passed as well.
+    if held >> TIME_BITS == place.tag { ahead(held, now, horizon) } else { 0 }
+}
+
+/// Whether the bucket would admit `amount` units at `now`, charging nothing.
+#[inline(always)]
+pub fn peek(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
+    match find(set, place, now, horizon) {
+        None => Admission::NoPlace,
+        Some((_, held)) => match rate.admit(ahead_for(held, place, now, horizon), amount) {
+            Some(_) => Admission::Admitted,
+            None => Admission::Refused,
+        },
+    }
+}
+
+/// Charges `amount` units to the source's bucket if it has them.
+#[inline(always)]
+pub fn take(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
+    let mut tries = 0;
+    while tries < TRIES {
+        let Some((way, held)) = find(set, place, now, horizon) else { return Admission::NoPlace };
+        let Some(after) = rate.admit(ahead_for(held, place, now, horizon), amount) else {
+            return Admission::Refused;
+        };
+        if way.compare_exchange(held, word(place.tag, now, after)) == held {
+            return Admission::Admitted;
+        }
+        tries += 1;
+    }
+    Admission::Refused
+}
+
+/// Charges `amount` units to a bucket that stands alone, such as the one that all newcomers share.
+#[inline(always)]
+pub fn take_shared(bucket: &Word, rate: &Rate, amount: u64, now: u64) -> bool {
+    let horizon = rate.horizon(amount);
+    let mut held = bucket.load();
+    let mut tries = 0;
+    while tries < TRIES {
+        let Some(after) = rate.admit(ahead(held, now, horizon), amount) else { return false };
+        let seen = bucket.compare_exchange(held, word(0, now, after));
+        if seen == held {
+            return true;
+        }
+        held = seen;
+        tries += 1;
+    }
+    false
+}
+
+/// How many ways of the set hold the state of a live source at `now`.
+pub fn live(set: &Set, now: u64, horizon: u64) -> usize {
+    set.0.iter().filter(|way| ahead(way.load(), now, horizon) != 0).count()
+}

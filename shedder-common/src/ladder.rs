@@ -1,0 +1,463 @@
+//! The verdict: in which order a packet meets what may stop it. The first that decides, ends.
+
+use crate::abi::{Control, Event, Kills, Limits, MAX_INTERFACES, MAX_SERVICES, Policy, PortEntry, Prefix4, Prefix6};
+use crate::abi::{PrefixPolicy, Shared};
+use crate::bucket::{self, Admission, Place, Rate, Set};
+use crate::class::{COHORTS, SHED_NOTHING, priority};
+use crate::hash::{mix, mix_in};
+use crate::memory::{self, Key, Remembered};
+use crate::reason::Reason;
+use crate::walk::{Address, Cursor, Packet, Transport, Walk, is_plain_ipv4, walk};
+use crate::words::{KillWord, OverrideWord};
+
+/// A table of buckets, one of the three limits of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Packets a second.
+    Packets,
+    /// Bytes a second.
+    Bytes,
+    /// New flows a second.
+    NewFlows,
+}
+
+/// What a verdict asks of where it runs: maps and a clock in the kernel, memory and a number on the host.
+///
+/// What returns an option returns none only where a table is smaller than its policy says, which loading rules out;
+/// the verdict then stays on the side of stopping.
+pub trait Env {
+    /// What was decided when the program was loaded.
+    fn policy(&self) -> &Policy;
+    /// Nanoseconds of CLOCK_MONOTONIC, of the clock that the policy chose.
+    fn now(&self) -> u64;
+    /// The switch.
+    fn kills(&self) -> Option<&Kills>;
+    /// What the loop and a person say.
+    fn control(&self) -> Option<&Control>;
+    /// A set of one table of buckets.
+    fn buckets(&self, table: Table, set: u32) -> Option<&Set>;
+    /// The buckets that stand alone.
+    fn shared(&self) -> Option<&Shared>;
+    /// A set of proven sources.
+    fn proven(&self, set: u32) -> Option<&Set>;
+    /// A set of known UDP flows.
+    fn udp_flows(&self, set: u32) -> Option<&Set>;
+    /// What holds for exactly this prefix.
+    fn prefix4(&self, prefix: &Prefix4) -> Option<&PrefixPolicy>;
+    /// What holds for exactly this prefix.
+    fn prefix6(&self, prefix: &Prefix6) -> Option<&PrefixPolicy>;
+    /// The service on a local TCP port.
+    fn tcp_service(&self, port: u16) -> PortEntry;
+    /// The service on a local UDP port.
+    fn udp_service(&self, port: u16) -> PortEntry;
+    /// Counts work that was offered, in a slot of the distribution.
+    fn count_offered(&self, slot: u32, priority: u32);
+    /// Counts an event.
+    fn count_event(&self, event: Event);
+}
+
+/// How far a kill goes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Killing {
+    No,
+    AllButLifelines,
+    All,
+}
+
+impl Killing {
+    #[inline(always)]
+    fn by<E: Env>(env: &E, word: KillWord) -> Killing {
+        if !word.is_set() || !(word.is_endless() || word.holds(env.now())) {
+            Killing::No
+        } else if word.is_total() {
+            Killing::All
+        } else {
+            Killing::AllButLifelines
+        }
+    }
+
+    #[inline(always)]
+    fn or(self, other: Killing) -> Killing {
+        if other > self { other } else { self }
+    }
+}
+
+/// The kill of the host and of the program's interface.
+#[inline(always)]
+fn kill_of_interface<E: Env>(env: &E) -> Killing {
+    let Some(kills) = env.kills() else { return Killing::AllButLifelines };
+    let host = kills.host.load();
+    let interface = kills.interfaces[env.policy().interface as usize & (MAX_INTERFACES - 1)].load();
+    if host | interface == 0 {
+        return Killing::No;
+    }
+    Killing::by(env, KillWord(host)).or(Killing::by(env, KillWord(interface)))
+}
+
+#[inline(always)]
+fn kill_of_service<E: Env>(env: &E, service: PortEntry) -> Killing {
+    if !service.is_service() {
+        return Killing::No;
+    }
+    let Some(kills) = env.kills() else { return Killing::AllButLifelines };
+    Killing::by(env, KillWord(kills.services[service.slot() & (MAX_SERVICES - 1)].load()))
+}
+
+/// The service that a transport's local end belongs to, and that end's port.
+#[inline(always)]
+fn service_of<E: Env>(env: &E, transport: &Transport, is_ingress: bool) -> (PortEntry, Option<u16>) {
+    let (is_tcp, port) = match transport {
+        Transport::Tcp(tcp) => (true, if is_ingress { tcp.destination_port } else { tcp.source_port }),
+        Transport::Udp(udp) => (false, if is_ingress { udp.destination_port } else { udp.source_port }),
+        Transport::Other => return (PortEntry(0), None),
+    };
+    let service = if env.policy().flags & Policy::SERVICES == 0 {
+        PortEntry(0)
+    } else if is_tcp {
+        env.tcp_service(port)
+    } else {
+        env.udp_service(port)
+    };
+    (service, Some(port))
+}
+
+/// What holds for the longest prefix that the address is in.
+#[inline(always)]
+fn prefix_of<'e, E: Env>(env: &'e E, address: &Address) -> Option<&'e PrefixPolicy> {
+    let policy = env.policy();
+    if address.is_v6 {
+        let mut i = 0;
+        while i < policy.length_count6 as usize && i < policy.lengths6.len() {
+            let length = policy.lengths6[i];
+            let prefix = Prefix6 {
+                high: address.high & upper_bits(length),
+                low: address.low & upper_bits(length.saturating_sub(64)),
+                length: length as u64,
+            };
+            if let Some(found) = env.prefix6(&prefix) {
+                return Some(found);
+            }
+            i += 1;
+        }
+    } else {
+        let mut i = 0;
+        while i < policy.length_count4 as usize && i < policy.lengths4.len() {
+            let length = policy.lengths4[i];
+            let prefix =
+                Prefix4 { address: address.low as u32 & (upper_bits(length) >> 32) as u32, length };
+            if let Some(found) = env.prefix4(&prefix) {
+                return Some(found);
+            }
+            i += 1;
+        }
+    }
+    None
+}
+
+/// A word whose upper `count` bits are set; all of them for 64 and more.
+#[inline(always)]
+pub const fn upper_bits(count: u32) -> u64 {
+    if count == 0 {
+        0
+    } else if count >= 64 {
+        u64::MAX
+    } else {
+        u64::MAX << (64 - count)
+    }
+}
+
+#[inline(always)]
+fn is_lifeline(prefix: Option<&PrefixPolicy>, port: Option<u16>) -> bool {
+    let Some(prefix) = prefix else { return false };
+    if prefix.flags & PrefixPolicy::LIFELINE != 0 {
+        return true;
+    }
+    if prefix.flags & PrefixPolicy::LIFELINE_PORTS == 0 {
+        return false;
+    }
+    let Some(port) = port else { return false };
+    let mut i = 0;
+    while i < prefix.ports.len() {
+        if prefix.ports[i] == port && (i as u64) < prefix.port_count {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+/// The keyed hash of the source that an address belongs to.
+#[inline(always)]
+fn source_hash(policy: &Policy, address: &Address) -> u64 {
+    if !address.is_v6 {
+        // As RFC 4291 maps it, so that no IPv6 prefix in use shares its place.
+        return mix(&policy.key, 0xffff << 32 | address.low);
+    }
+    let hash = mix(&policy.key, address.high & policy.source_mask6[0]);
+    if policy.source_mask6[1] == 0 { hash } else { mix_in(&policy.key, hash, address.low & policy.source_mask6[1]) }
+}
+
+/// The keyed hash of a UDP flow.
+#[inline(always)]
+fn flow_hash(policy: &Policy, source_hash: u64, packet: &Packet, ports: u64) -> u64 {
+    let (source, destination) = (&packet.source, &packet.destination);
+    if source.is_v6 {
+        let hash = mix_in(&policy.key, source_hash, source.low ^ destination.low.rotate_left(32));
+        mix_in(&policy.key, hash, ports ^ destination.high.rotate_left(32))
+    } else {
+        mix_in(&policy.key, source_hash, destination.low << 32 | ports)
+    }
+}
+
+/// A source at the moment of a packet, with what its buckets need.
+struct Source<'e> {
+    place: Place,
+    limits: &'e Limits,
+    now: u64,
+}
+
+impl Source<'_> {
+    /// Whether the bucket in this table has `amount` units; takes them where `commit` says so.
+    #[inline(always)]
+    fn has<E: Env>(&self, env: &E, table: Table, amount: u64, commit: bool) -> bool {
+        let horizons = &env.policy().horizons;
+        let (rate, horizon): (&Rate, u64) = match table {
+            Table::Packets => (&self.limits.packets, horizons[0]),
+            Table::Bytes => (&self.limits.bytes, horizons[1]),
+            Table::NewFlows => (&self.limits.new_flows, horizons[2]),
+        };
+        let Some(set) = env.buckets(table, self.place.set) else { return false };
+        let admission = if commit {
+            bucket::take(set, self.place, rate, amount, self.now, horizon)
+        } else {
+            bucket::peek(set, self.place, rate, amount, self.now, horizon)
+        };
+        match admission {
+            Admission::Admitted => true,
+            Admission::Refused => false,
+            // Judged once, when it is charged.
+            Admission::NoPlace if !commit => true,
+            Admission::NoPlace => {
+                env.count_event(Event::NoPlace);
+                let Some(shared) = env.shared() else { return false };
+                let bucket = match table {
+                    Table::Packets => &shared.packets,
+                    Table::Bytes => &shared.bytes,
+                    Table::NewFlows => &shared.new_flows,
+                };
+                bucket::take_shared(&bucket.0, rate, amount, self.now)
+            }
+        }
+    }
+
+    /// Charges a packet to every bucket that is limited, or to none where one of them is empty.
+    #[inline(always)]
+    fn admits<E: Env>(&self, env: &E, length: u64, opens: bool) -> bool {
+        let packets = !self.limits.packets.is_unlimited();
+        let bytes = !self.limits.bytes.is_unlimited();
+        let flows = opens && !self.limits.new_flows.is_unlimited();
+        if packets && (bytes || flows) && !self.has(env, Table::Packets, 1, false) {
+            return false;
+        }
+        if bytes && flows && !self.has(env, Table::Bytes, length, false) {
+            return false;
+        }
+        if flows && !self.has(env, Table::NewFlows, 1, true) {
+            return false;
+        }
+        if bytes && !self.has(env, Table::Bytes, length, true) {
+            return false;
+        }
+        !packets || self.has(env, Table::Packets, 1, true)
+    }
+}
+
+/// The cutoff in force for the traffic of a service, or of none.
+#[inline(always)]
+fn cutoff<E: Env>(env: &E, service: PortEntry, now: u64) -> u32 {
+    let Some(control) = env.control() else { return SHED_NOTHING };
+    let host = OverrideWord(control.host_override.load());
+    if host.is_set() && host.holds(now) {
+        return host.cutoff();
+    }
+    if !service.is_service() {
+        return SHED_NOTHING;
+    }
+    let of_service = &control.services[service.slot() & (MAX_SERVICES - 1)];
+    let person = OverrideWord(of_service.override_word.load());
+    if person.is_set() && person.holds(now) {
+        return person.cutoff();
+    }
+    let cutoff = of_service.cutoff();
+    if cutoff >= SHED_NOTHING || (env.policy().posture != Policy::POSTURE_HOLD && lapsed(control, now)) {
+        return SHED_NOTHING;
+    }
+    cutoff
+}
+
+/// Whether no daemon holds the lease.
+#[inline(always)]
+fn lapsed(control: &Control, now: u64) -> bool {
+    now >= control.lease.load()
+}
+
+/// Whether the posture `closed` is in force: a daemon held the lease and let it lapse, and no person says otherwise.
+#[inline(always)]
+fn is_closed<E: Env>(env: &E, service: PortEntry, now: u64) -> bool {
+    if env.policy().posture != Policy::POSTURE_CLOSED {
+        return false;
+    }
+    let Some(control) = env.control() else { return true };
+    if control.lease.load() == 0 || !lapsed(control, now) || OverrideWord(control.host_override.load()).holds(now) {
+        return false;
+    }
+    let of_service = &control.services[service.slot() & (MAX_SERVICES - 1)];
+    !(service.is_service() && OverrideWord(of_service.override_word.load()).holds(now))
+}
+
+/// The verdict on a frame that arrives, `length` bytes long.
+#[inline(always)]
+pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
+    let policy = env.policy();
+    let mut killing = kill_of_interface(env);
+    if killing == Killing::All
+        || (killing != Killing::No && policy.flags & Policy::LIFELINES == 0 && is_plain_ipv4(frame))
+    {
+        return Reason::Kill;
+    }
+    let packet = match walk(frame, length) {
+        Walk::Ip(packet) => packet,
+        Walk::NotIp => return Reason::NotIp,
+        Walk::Malformed if killing != Killing::No => return Reason::Kill,
+        Walk::Malformed => return Reason::Malformed,
+    };
+    let (service, port) = service_of(env, &packet.transport, true);
+    killing = killing.or(kill_of_service(env, service));
+    let prefix = prefix_of(env, &packet.source);
+    if killing != Killing::All && is_lifeline(prefix, port) {
+        return Reason::Lifeline;
+    }
+    if killing != Killing::No {
+        return Reason::Kill;
+    }
+    let now = env.now();
+    if is_closed(env, service, now) {
+        return Reason::Posture;
+    }
+    let rule = match prefix {
+        Some(prefix) => prefix.flags,
+        None => 0,
+    };
+    if rule & PrefixPolicy::DENY != 0 {
+        return Reason::Denied;
+    }
+
+    let hash = source_hash(policy, &packet.source);
+    let mut udp_flow = None;
+    let opens = match &packet.transport {
+        Transport::Tcp(tcp) => tcp.opens(),
+        Transport::Udp(udp) => {
+            let ports = (udp.source_port as u64) << 16 | udp.destination_port as u64;
+            let key = Key::of(flow_hash(policy, hash, &packet, ports), policy.memory_mask);
+            udp_flow = Some(key);
+            let known = match env.udp_flows(key.set) {
+                Some(set) => memory::recall(set, key, now),
+                None => false,
+            };
+            udp.quic_initial || !known
+        }
+        Transport::Other => false,
+    };
+
+    let limits = match prefix {
+        Some(prefix) => &prefix.limits,
+        None => &policy.limits,
+    };
+    let source = Source { place: Place::of(hash, policy.set_mask), limits, now };
+    if !source.admits(env, length as u64, opens) {
+        return Reason::SourceRate;
+    }
+    if rule & PrefixPolicy::RULE == 0 && is_newcomer_refused(env, hash, now) {
+        return Reason::Newcomer;
+    }
+    if opens || service.every_packet() {
+        let class = match prefix {
+            Some(prefix) if rule & PrefixPolicy::CLASS != 0 => prefix.class as u8,
+            _ if service.is_service() => service.class(),
+            _ => policy.default_class as u8,
+        };
+        let priority = priority(class, cohort(policy, hash, now));
+        let slot = if service.is_service() { service.slot() as u32 } else { policy.offered_none };
+        env.count_offered(slot, priority);
+        if priority >= cutoff(env, service, now) {
+            return Reason::Shed;
+        }
+    }
+    if let Some(key) = udp_flow
+        && let Some(set) = env.udp_flows(key.set)
+        && memory::remember(set, key, now, policy.udp_flow_ttl) == Remembered::Displaced
+    {
+        env.count_event(Event::UdpFlowEvicted);
+    }
+    Reason::Admitted
+}
+
+/// The cohort of a source under the key of the moment: 0 to 127.
+#[inline(always)]
+fn cohort(policy: &Policy, hash: u64, now: u64) -> u32 {
+    let turn = if policy.rotation == 0 { 0 } else { now / policy.rotation };
+    (mix_in(&policy.key, hash, turn) >> 57) as u32 & (COHORTS - 1)
+}
+
+/// Whether the source is not proven and the bucket of all newcomers is empty.
+#[inline(always)]
+fn is_newcomer_refused<E: Env>(env: &E, hash: u64, now: u64) -> bool {
+    let policy = env.policy();
+    if policy.newcomers.is_unlimited() {
+        return false;
+    }
+    let key = Key::of(hash, policy.memory_mask);
+    let Some(set) = env.proven(key.set) else { return true };
+    if memory::recall(set, key, now) {
+        return false;
+    }
+    let Some(shared) = env.shared() else { return true };
+    !bucket::take_shared(&shared.newcomers.0, &policy.newcomers, 1, now)
+}
+
+/// The verdict on a frame that leaves, `length` bytes long. Learns which sources this host answers.
+#[inline(always)]
+pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
+    let policy = env.policy();
+    let mut killing = kill_of_interface(env);
+    if killing == Killing::All
+        || (killing != Killing::No && policy.flags & Policy::LIFELINES == 0 && is_plain_ipv4(frame))
+    {
+        return Reason::Kill;
+    }
+    let packet = match walk(frame, length) {
+        Walk::Ip(packet) => packet,
+        Walk::NotIp => return Reason::NotIp,
+        Walk::Malformed if killing != Killing::No => return Reason::Kill,
+        // What this host sends is not judged by its form.
+        Walk::Malformed => return Reason::Admitted,
+    };
+    let (service, port) = service_of(env, &packet.transport, false);
+    killing = killing.or(kill_of_service(env, service));
+    if killing != Killing::No {
+        let is_lifeline = killing != Killing::All && is_lifeline(prefix_of(env, &packet.destination), port);
+        return if is_lifeline { Reason::Lifeline } else { Reason::Kill };
+    }
+    if policy.proven_ttl != 0
+        && let Transport::Tcp(tcp) = &packet.transport
+        && tcp.answers()
+    {
+        let key = Key::of(source_hash(policy, &packet.destination), policy.memory_mask);
+        if let Some(set) = env.proven(key.set)
+            && memory::remember(set, key, env.now(), policy.proven_ttl) == Remembered::Displaced
+        {
+            env.count_event(Event::ProvenEvicted);
+        }
+    }
+    Reason::Admitted
+}

@@ -1,0 +1,19 @@
+//! What shedder's programs in the kernel and its daemon outside agree on: the layout of the maps, and the
+//! verdict on a frame, written once and compiled for both.
+//!
+//! Nothing here knows a map, a kernel or a clock: the verdict asks an [`Env`](ladder::Env) for them, which is
+//! maps in the kernel and plain memory on the host.
+#![cfg_attr(not(any(test, feature = "host")), no_std)]
+
+pub mod abi;
+pub mod bucket;
+pub mod class;
+pub mod hash;
+#[cfg(feature = "host")]
+pub mod host;
+pub mod ladder;
+pub mod memory;
+pub mod reason;
+pub mod walk;
+pub mod word;
+pub mod words;

@@ -1,0 +1,331 @@
+//! Walking a frame's headers, as far as a verdict needs.
+
+/// A place in a frame, from which bytes are read and which moves forward only.
+pub trait Cursor: Copy {
+    /// The `N` bytes that begin `at` bytes from here; none where the frame ends before.
+    fn read<const N: usize>(self, at: usize) -> Option<[u8; N]>;
+    /// The place `bytes` further on, which may be past the end.
+    fn skip(self, bytes: usize) -> Self;
+}
+
+/// The frame on the host: a slice.
+impl Cursor for &[u8] {
+    fn read<const N: usize>(self, at: usize) -> Option<[u8; N]> {
+        self.get(at..at.checked_add(N)?)?.try_into().ok()
+    }
+
+    fn skip(self, bytes: usize) -> Self {
+        self.get(bytes..).unwrap_or(&[])
+    }
+}
+
+/// An address: IPv4 in the lower half, IPv6 over both, in host order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The upper 64 bits of an IPv6 address.
+    pub high: u64,
+    /// The lower 64 bits, or an IPv4 address.
+    pub low: u64,
+    /// Whether it is IPv6.
+    pub is_v6: bool,
+}
+
+/// An IP packet, as far as it was walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Where it says that it comes from.
+    pub source: Address,
+    /// Where it goes.
+    pub destination: Address,
+    /// Its transport header, where it has one that is walked: not behind a non-first fragment or in other protocols.
+    pub transport: Transport,
+}
+
+/// The transport header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp(Tcp),
+    /// UDP.
+    Udp(Udp),
+    /// ICMP, another protocol, or a non-first fragment: no ports.
+    Other,
+}
+
+/// A TCP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    /// Port at the source.
+    pub source_port: u16,
+    /// Port at the destination.
+    pub destination_port: u16,
+    /// The flags, from FIN (1) to CWR (128).
+    pub flags: u8,
+    /// Whether there are bytes behind the header.
+    pub has_payload: bool,
+}
+
+impl Tcp {
+    /// Bit of FIN in the flags.
+    pub const FIN: u8 = 1;
+    /// Bit of SYN in the flags.
+    pub const SYN: u8 = 2;
+    /// Bit of RST in the flags.
+    pub const RST: u8 = 4;
+    /// Bit of ACK in the flags.
+    pub const ACK: u8 = 16;
+
+    /// Whether it asks for a new connection.
+    #[inline(always)]
+    pub const fn opens(&self) -> bool {
+        self.flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN
+    }
+
+    /// Whether it carries data inside an established connection. A host sends such a segment only to a peer that
+    /// has acknowledged this host's own sequence number, which a spoofed source cannot.
+    #[inline(always)]
+    pub const fn answers(&self) -> bool {
+        self.flags & (Tcp::SYN | Tcp::ACK | Tcp::RST) == Tcp::ACK && self.has_payload
+    }
+}
+
+/// A UDP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Udp {
+    /// Port at the source.
+    pub source_port: u16,
+    /// Port at the destination.
+    pub destination_port: u16,
+    /// Whether it is a QUIC Initial (RFC 9000, RFC 9369), which opens a connection.
+    pub quic_initial: bool,
+}
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// Not IP, or IPv6 neighbour discovery, without which IPv6 has no link layer.
+    NotIp,
+    /// It cannot be walked inside its bounds.
+    Malformed,
+    /// An IP packet.
+    Ip(Packet),
+}
+
+const ETHERNET: usize = 14;
+const TAG: usize = 4;
+const MAX_TAGS: usize = 2;
+/// IPv6 extension headers that are walked. More than these nobody sends (RFC 8504, 5.3).
+const MAX_EXTENSIONS: usize = 8;
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const VLAN: u16 = 0x8100;
+const QINQ: u16 = 0x88a8;
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+const MOBILITY: u8 = 135;
+const HIP: u8 = 139;
+const SHIM6: u8 = 140;
+
+#[inline(always)]
+fn be16<C: Cursor>(at: C, offset: usize) -> Option<u16> {
+    at.read(offset).map(u16::from_be_bytes)
+}
+
+#[inline(always)]
+fn be32<C: Cursor>(at: C, offset: usize) -> Option<u32> {
+    at.read(offset).map(u32::from_be_bytes)
+}
+
+#[inline(always)]
+fn be64<C: Cursor>(at: C, offset: usize) -> Option<u64> {
+    at.read(offset).map(u64::from_be_bytes)
+}
+
+#[inline(always)]
+fn byte<C: Cursor>(at: C, offset: usize) -> Option<u8> {
+    at.read::<1>(offset).map(|[byte]| byte)
+}
+
+/// Whether the frame is plain IPv4, told by its type alone.
+#[inline(always)]
+pub fn is_plain_ipv4<C: Cursor>(frame: C) -> bool {
+    be16(frame, ETHERNET - 2) == Some(IPV4)
+}
+
+/// Walks the frame, which is `length` bytes long in all.
+#[inline(always)]
+pub fn walk<C: Cursor>(frame: C, length: usize) -> Walk {
+    walk_ethernet(frame, length).unwrap_or(Walk::Malformed)
+}
+
+#[inline(always)]
+fn walk_ethernet<C: Cursor>(frame: C, length: usize) -> Option<Walk> {
+    let mut kind = be16(frame, ETHERNET - 2)?;
+    let mut at = frame.skip(ETHERNET);
+    let mut left = length.checked_sub(ETHERNET)?;
+    let mut tags = 0;
+    while kind == VLAN || kind == QINQ {
+        if tags == MAX_TAGS {
+            return None;
+        }
+        kind = be16(at, 2)?;
+        at = at.skip(TAG);
+        left = left.checked_sub(TAG)?;
+        tags += 1;
+    }
+    match kind {
+        IPV4 => walk_ipv4(at, left),
+        IPV6 => walk_ipv6(at, left),
+        _ => Some(Walk::NotIp),
+    }
+}
+
+/// What is left of the packet behind the length that its header gives: `claimed`, which must lie inside the frame. A
+/// stack that merges segments writes 0 where the sum is past 16 bits.
+#[inline(always)]
+fn bounded(claimed: usize, left: usize) -> Option<usize> {
+    if claimed == 0 && left > u16::MAX as usize {
+        Some(left)
+    } else if claimed <= left {
+        Some(claimed)
+    } else {
+        None
+    }
+}
+
+#[inline(always)]
+fn walk_ipv4<C: Cursor>(at: C, left: usize) -> Option<Walk> {
+    let header: [u8; 20] = at.read(0)?;
+    let header_length = (header[0] & 0xf) as usize * 4;
+    if header[0] >> 4 != 4 || header_length < 20 {
+        return None;
+    }
+    let total = bounded(u16::from_be_bytes([header[2], header[3]]) as usize, left)?;
+    let payload = total.checked_sub(header_length)?;
+    if header_length > 20 {
+        // The options must be there, though nothing here reads them.
+        byte(at.skip(header_length - 1), 0)?;
+    }
+    let fragment = u16::from_be_bytes([header[6], header[7]]);
+    let address = |bytes: [u8; 4]| Address { high: 0, low: u32::from_be_bytes(bytes) as u64, is_v6: false };
+    let transport = if fragment & 0x1fff != 0 {
+        Transport::Other
+    } else {
+        walk_transport(at.skip(header_length), header[9], payload, fragment & 0x2000 != 0)?
+    };
+    Some(Walk::Ip(Packet {
+        source: address([header[12], header[13], header[14], header[15]]),
+        destination: address([header[16], header[17], header[18], header[19]]),
+        transport,
+    }))
+}
+
+#[inline(always)]
+fn walk_ipv6<C: Cursor>(at: C, left: usize) -> Option<Walk> {
+    if be32(at, 0)? >> 28 != 6 {
+        return None;
+    }
+    let mut payload = bounded(be16(at, 4)? as usize, left.checked_sub(40)?)?;
+    let mut next = byte(at, 6)?;
+    let hop_limit = byte(at, 7)?;
+    let source = Address { high: be64(at, 8)?, low: be64(at, 16)?, is_v6: true };
+    let destination = Address { high: be64(at, 24)?, low: be64(at, 32)?, is_v6: true };
+    let mut at = at.skip(40);
+    if next == ICMPV6 && hop_limit == 255 && matches!(be16(at, 0)?, 0x8500 | 0x8600 | 0x8700 | 0x8800 | 0x8900) {
+        return Some(Walk::NotIp);
+    }
+    let mut first_fragment = false;
+    let mut extensions = 0;
+    while matches!(
+        next,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6
+    ) {
+        if extensions == MAX_EXTENSIONS {
+            return None;
+        }
+        let [after, length, high, low]: [u8; 4] = at.read(0)?;
+        let length = match next {
+            FRAGMENT => {
+                let fragment = u16::from_be_bytes([high, low]);
+                if fragment & 0xfff8 != 0 {
+                    byte(at, 7)?;
+                    payload.checked_sub(8)?;
+                    return Some(Walk::Ip(Packet { source, destination, transport: Transport::Other }));
+                }
+                first_fragment |= fragment & 1 != 0;
+                8
+            }
+            AUTHENTICATION => (length as usize + 2) * 4,
+            _ => (length as usize + 1) * 8,
+        };
+        payload = payload.checked_sub(length)?;
+        byte(at.skip(length - 1), 0)?;
+        at = at.skip(length);
+        next = after;
+        extensions += 1;
+    }
+    let transport = walk_transport(at, next, payload, first_fragment)?;
+    Some(Walk::Ip(Packet { source, destination, transport }))
+}
+
+/// Walks the transport header, of a packet with `payload` bytes behind its IP headers.
+#[inline(always)]
+fn walk_transport<C: Cursor>(at: C, protocol: u8, payload: usize, is_fragment: bool) -> Option<Transport> {
+    match protocol {
+        TCP => {
+            let header: [u8; 20] = at.read(0)?;
+            let length = (header[12] >> 4) as usize * 4;
+            if length < 20 || length > payload {
+                return None;
+            }
+            Some(Transport::Tcp(Tcp {
+                source_port: u16::from_be_bytes([header[0], header[1]]),
+                destination_port: u16::from_be_bytes([header[2], header[3]]),
+                flags: header[13],
+                has_payload: payload > length,
+            }))
+        }
+        UDP => {
+            let header: [u8; 8] = at.read(0)?;
+            let length = u16::from_be_bytes([header[4], header[5]]) as usize;
+            // The first fragment of a datagram carries the length of the whole.
+            if payload < 8 || length < 8 || (length > payload && !is_fragment) {
+                return None;
+            }
+            Some(Transport::Udp(Udp {
+                source_port: u16::from_be_bytes([header[0], header[1]]),
+                destination_port: u16::from_be_bytes([header[2], header[3]]),
+                quic_initial: length >= 13 && is_quic_initial(at.skip(8)),
+            }))
+        }
+        ICMP | ICMPV6 => {
+            at.read::<8>(0)?;
+            if payload < 8 { None } else { Some(Transport::Other) }
+        }
+        _ => Some(Transport::Other),
+    }
+}
+
+/// Whether a datagram's payload begins as a QUIC Initial does: a long header with the fixed bit, of a known version,
+/// of that version's type for Initial.
+#[inline(always)]
+fn is_quic_initial<C: Cursor>(payload: C) -> bool {
+    match payload.read::<5>(0) {
+        Some([first, version @ ..]) => match u32::from_be_bytes(version) {
+            1 => first & 0xf0 == 0xc0,
+            0x6b33_43cf => first & 0xf0 == 0xd0,
+            _ => false,
+        },
+        None => false,
+    }
+}

@@ -1,0 +1,121 @@
+//! What a person commands, each packed into one word, so that it is written and read whole.
+
+use crate::class::SHED_NOTHING;
+
+/// The deadline that never passes.
+pub const FOREVER: u64 = u64::MAX;
+
+/// A kill: none, or until a deadline, with or without lifelines.
+///
+/// Zero is no kill. Otherwise the deadline in nanoseconds of CLOCK_MONOTONIC, its lowest bit replaced by whether
+/// the kill is total.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct KillWord(pub u64);
+
+impl KillWord {
+    /// No kill.
+    pub const NONE: KillWord = KillWord(0);
+
+    const TOTAL: u64 = 1;
+    /// The deadlines from here on are for ever, and need no clock.
+    const ENDLESS: u64 = FOREVER - 1;
+
+    /// A kill until `deadline` ([`FOREVER`]: until it is lifted); `total` drops lifelines as well.
+    pub const fn until(deadline: u64, total: bool) -> KillWord {
+        // A deadline of 0 or 1 would read as no kill.
+        let deadline = if deadline < 2 { 2 } else { deadline };
+        KillWord(deadline & !Self::TOTAL | total as u64)
+    }
+
+    /// Whether a kill was commanded, its deadline passed or not.
+    #[inline(always)]
+    pub const fn is_set(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether no deadline ends it.
+    #[inline(always)]
+    pub const fn is_endless(self) -> bool {
+        self.0 >= Self::ENDLESS
+    }
+
+    /// Whether it holds at `now`.
+    #[inline(always)]
+    pub const fn holds(self, now: u64) -> bool {
+        self.is_endless() || self.0 & !Self::TOTAL > now
+    }
+
+    /// Whether lifelines are dropped as well.
+    #[inline(always)]
+    pub const fn is_total(self) -> bool {
+        self.0 & Self::TOTAL != 0
+    }
+
+    /// When it ends, in nanoseconds of CLOCK_MONOTONIC; none where it was never set or has no end.
+    pub const fn deadline(self) -> Option<u64> {
+        if !self.is_set() || self.is_endless() { None } else { Some(self.0 & !Self::TOTAL) }
+    }
+}
+
+/// A person's shed ratio in place of the loop's: none, or a ratio, the cutoff found for it, and a deadline.
+///
+/// From the top: 44 bits of deadline in units of 2^20 ns (1.05 ms), 10 bits of ratio in thousandths, 10 bits of
+/// cutoff. Zero is no override; a deadline of all ones never passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct OverrideWord(pub u64);
+
+impl OverrideWord {
+    /// No override.
+    pub const NONE: OverrideWord = OverrideWord(0);
+
+    const UNIT: u32 = 20;
+    const ENDLESS: u64 = (1 << 44) - 1;
+
+    /// Shed `permille` thousandths (0 to 1,000) by shedding everything at or past `cutoff`, until `deadline`, a time
+    /// in nanoseconds of CLOCK_MONOTONIC or [`FOREVER`]. The deadline is rounded up to the next 1.05 ms.
+    pub const fn until(deadline: u64, permille: u32, cutoff: u32) -> OverrideWord {
+        let permille = if permille > 1000 { 1000 } else { permille };
+        let cutoff = if cutoff > SHED_NOTHING { SHED_NOTHING } else { cutoff };
+        let units = if deadline == FOREVER {
+            Self::ENDLESS
+        } else {
+            let units = deadline.div_ceil(1 << Self::UNIT);
+            if units == 0 { 1 } else { units }
+        };
+        OverrideWord(units << 20 | (permille as u64) << 10 | cutoff as u64)
+    }
+
+    /// Whether an override was commanded, its deadline passed or not.
+    #[inline(always)]
+    pub const fn is_set(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether it holds at `now`.
+    #[inline(always)]
+    pub const fn holds(self, now: u64) -> bool {
+        self.is_set() && (self.0 >> 20 == Self::ENDLESS || self.0 >> 20 << Self::UNIT > now)
+    }
+
+    /// The cutoff in place of the loop's.
+    #[inline(always)]
+    pub const fn cutoff(self) -> u32 {
+        (self.0 & 0x3ff) as u32
+    }
+
+    /// The ratio that was asked for, in thousandths.
+    pub const fn permille(self) -> u32 {
+        (self.0 >> 10 & 0x3ff) as u32
+    }
+
+    /// When it ends, in nanoseconds of CLOCK_MONOTONIC; none where it was never set or has no end.
+    pub const fn deadline(self) -> Option<u64> {
+        if !self.is_set() || self.0 >> 20 == Self::ENDLESS { None } else { Some(self.0 >> 20 << Self::UNIT) }
+    }
+
+    /// The same override with the cutoff that its ratio comes to now.
+    pub const fn with_cutoff(self, cutoff: u32) -> OverrideWord {
+        let cutoff = if cutoff > SHED_NOTHING { SHED_NOTHING } else { cutoff };
+        OverrideWord(self.0 & !0x3ff | cutoff as u64)
+    }
+}

@@ -1,0 +1,3 @@
+//! The daemon: joins observation, decision and the datapath.
+
+pub mod report;

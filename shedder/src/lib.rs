@@ -1,0 +1,7 @@
+//! shedder: an eBPF/XDP load shedder and kill switch. The library behind the command line.
+//!
+//! Dependencies point one way: `cli -> daemon -> {control, datapath, config} -> shedder-common`.
+
+pub mod config;
+pub mod control;
+pub mod daemon;
