@@ -1,1 +1,3 @@
+//! Builds the programs and embeds them.
+
 fn main() {}
