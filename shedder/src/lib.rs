@@ -2,6 +2,7 @@
 //!
 //! Dependencies point one way: `cli -> daemon -> {control, datapath, config} -> shedder-common`.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;

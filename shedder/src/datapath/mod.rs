@@ -53,6 +53,13 @@ pub struct NotAttached {
     root: PathBuf,
 }
 
+impl NotAttached {
+    /// Nothing under these pins.
+    pub fn under(pins: &Pins) -> NotAttached {
+        NotAttached { root: pins.root().to_owned() }
+    }
+}
+
 impl fmt::Display for NotAttached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

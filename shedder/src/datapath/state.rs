@@ -92,7 +92,7 @@ impl State {
         let path = pins.map(maps::META);
         if let Err(error) = sys::get_pinned(&path) {
             return match error.kind() {
-                std::io::ErrorKind::NotFound => Err(NotAttached { root: pins.root().to_owned() }.into()),
+                std::io::ErrorKind::NotFound => Err(NotAttached::under(pins).into()),
                 std::io::ErrorKind::PermissionDenied => {
                     bail!("{} cannot be opened: this needs root (or CAP_BPF and access to it)", path.display())
                 }
@@ -102,7 +102,7 @@ impl State {
         let meta: Mapped<Meta> = Mapped::open(&path)?;
         let found = meta.read(0);
         if found.magic != MAGIC {
-            return Err(NotAttached { root: pins.root().to_owned() }.into());
+            return Err(NotAttached::under(pins).into());
         }
         if found.abi != ABI_VERSION {
             bail!(
