@@ -91,7 +91,8 @@ pub(super) static METRICS: &[Metric] = &[
         name: "shedder_bytes_total",
         unit: Some(Unit::Bytes),
         labels: &["interface", "direction", "verdict", "reason"],
-        help: "Bytes, from the Ethernet header on, by verdict and reason; would_drop passed because the programs run dry.",
+        help: "Bytes, from the Ethernet header on, by verdict and reason; would_drop passed because the \
+               programs run dry.",
         samples: Samples::Counter(|report, sink| {
             cells(report, &mut |labels, cell| sink(labels, cell.bytes));
         }),
@@ -140,7 +141,8 @@ pub(super) static METRICS: &[Metric] = &[
         name: "shedder_host_override_shed_ratio",
         unit: None,
         labels: &[],
-        help: "The fraction of offered work, 0 to 1, that a person's override of all traffic sheds; absent without one.",
+        help: "The fraction of offered work, 0 to 1, that a person's override of all traffic sheds; \
+               absent without one.",
         samples: Samples::Gauge(|report, sink| {
             if let Some(ratio) = report.host_override {
                 sink(&[], ratio);
@@ -160,7 +162,8 @@ pub(super) static METRICS: &[Metric] = &[
         name: "shedder_shed_ratio",
         unit: None,
         labels: &["service"],
-        help: "The fraction of offered work that is to be shed, 0 to 1: the loop's, or a person's where an override holds.",
+        help: "The fraction of offered work that is to be shed, 0 to 1: the loop's, or a person's where \
+               an override holds.",
         samples: Samples::Gauge(|report, sink| of_services(report, sink, |service| Some(service.shed_ratio))),
     },
     Metric {
@@ -207,7 +210,9 @@ pub(super) static METRICS: &[Metric] = &[
         name: "shedder_service_state",
         unit: None,
         labels: &["service", "state"],
-        help: "1 for the state that the loop is in, 0 for the others: running, holding (the last output, for want of a signal), fallen (to the posture), override, none (no signal configured).",
+        help: "1 for the state that the loop is in, 0 for the others: running, holding (the last \
+               output, for want of a signal), fallen (to the posture), override, none (no signal \
+               configured).",
         samples: Samples::Gauge(|report, sink| {
             for service in &report.services {
                 for state in STATES {
@@ -226,7 +231,8 @@ pub(super) static METRICS: &[Metric] = &[
         help: "The proportional, integral and derivative term of the loop's last output, in shed ratio.",
         samples: Samples::Gauge(|report, sink| {
             for service in &report.services {
-                for (term, value) in ["proportional", "integral", "derivative"].into_iter().zip(service.terms) {
+                for (term, value) in ["proportional", "integral", "derivative"].into_iter().zip(service.terms)
+                {
                     sink(&[&service.name, term], value);
                 }
             }
@@ -258,7 +264,8 @@ pub(super) static METRICS: &[Metric] = &[
         name: "shedder_offered_total",
         unit: None,
         labels: &["service", "class"],
-        help: "Work offered to the shedding decision (new flows, or packets where the service sheds packets), by class.",
+        help: "Work offered to the shedding decision (new flows, or packets where the service sheds \
+               packets), by class.",
         samples: Samples::Counter(|report, sink| {
             for service in &report.services {
                 for (class, offered) in Class::ALL.into_iter().zip(service.offered) {
@@ -380,7 +387,8 @@ pub(super) static METRICS: &[Metric] = &[
         name: "shedder_build_info",
         unit: None,
         labels: &["version", "abi", "arch"],
-        help: "What was built: shedder's version, the version of the layout of its maps, and the architecture.",
+        help: "What was built: shedder's version, the version of the layout of its maps, and the \
+               architecture.",
         samples: Samples::Info(|_, sink| {
             sink(&[env!("CARGO_PKG_VERSION"), &ABI_VERSION.to_string(), std::env::consts::ARCH], ());
         }),

@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,6 +89,9 @@ pub(super) async fn run(
                 failing = false;
                 places.admit(stream, &snapshots, limits);
             }
+            // Of one connection that its peer gave up, not of the listener.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
             Err(error) => {
                 // Said once for a row of failures: a host in trouble needs its log.
                 if !failing {
@@ -123,7 +126,8 @@ impl Places {
         while self.tasks.try_join_next().is_some() {}
         self.taken.retain(|place| !place.task.is_finished());
         if self.taken.len() >= self.limit {
-            let Some(victim) = self.taken.iter().position(|place| !place.answering.load(Ordering::Relaxed)) else {
+            let Some(victim) = self.taken.iter().position(|place| !place.answering.load(Ordering::Relaxed))
+            else {
                 turn_away(stream);
                 return;
             };
@@ -162,6 +166,8 @@ async fn converse(stream: TcpStream, snapshots: Arc<Snapshots>, limits: Limits, 
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     let answered = timeout(limits.whole, poll_fn(|context| connection.poll_without_shutdown(context))).await;
+    // A peer that gave up while it was being answered has left this set.
+    answering.store(false, Ordering::Relaxed);
     match answered {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a client of the endpoint was cut short"),

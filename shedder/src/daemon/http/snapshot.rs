@@ -93,5 +93,42 @@ fn explain(error: JoinError) -> String {
 
 fn message_of(panic: &(dyn Any + Send)) -> &str {
     let literal = panic.downcast_ref::<&str>().copied();
-    literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
+    literal
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::held;
+    use super::*;
+    use std::sync::atomic::Ordering;
+    use tokio::task::yield_now;
+    use tokio::time::timeout;
+
+    /// Begins a call, gives up on it, and returns once it has ended all the same.
+    async fn abandoned(max_age: Duration) -> (Snapshots, impl Fn() -> usize) {
+        let (reporter, held) = held();
+        let snapshots = Snapshots::new(reporter, max_age);
+        assert!(timeout(Duration::from_millis(1), snapshots.get()).await.is_err());
+        drop(held.release);
+        while !snapshots.slot.lock().await.running.as_ref().unwrap().is_finished() {
+            yield_now().await;
+        }
+        (snapshots, move || held.calls.load(Ordering::SeqCst))
+    }
+
+    #[tokio::test]
+    async fn what_was_abandoned_is_not_served_stale() {
+        let (snapshots, calls) = abandoned(Duration::ZERO).await;
+        assert!(snapshots.get().await.is_ok());
+        assert_eq!(calls(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_was_abandoned_is_served_while_it_is_fresh() {
+        let (snapshots, calls) = abandoned(Duration::from_secs(3600)).await;
+        assert!(snapshots.get().await.is_ok());
+        assert_eq!(calls(), 1);
+    }
 }
