@@ -1,7 +1,7 @@
 //! Connections: how many, how long, and which makes room.
 //!
-//! Each connection carries one request. Where all places are taken, the connection that has waited longest for its
-//! peer (to ask, or to take the answer) makes room for the next, so that neither idle nor slow clients keep anybody
+//! Each connection carries one request. Where all places are taken, the oldest connection that waits for its peer
+//! (to ask, or to take the answer) makes room for the next, so that neither idle nor slow clients keep anybody
 //! out; only where every place waits for this daemon is the next turned away.
 
 use super::routes;
