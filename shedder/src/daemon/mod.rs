@@ -1,3 +1,4 @@
 //! The daemon: joins observation, decision and the datapath.
 
 pub mod report;
+pub mod signal;
