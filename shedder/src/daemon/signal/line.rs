@@ -35,8 +35,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every kind, in the order of their declaration.
-    pub const ALL: [Refusal; 5] =
-        [Refusal::Oversized, Refusal::NotUtf8, Refusal::Malformed, Refusal::OutOfRange, Refusal::UnknownService];
+    pub const ALL: [Refusal; 5] = [
+        Refusal::Oversized,
+        Refusal::NotUtf8,
+        Refusal::Malformed,
+        Refusal::OutOfRange,
+        Refusal::UnknownService,
+    ];
 
     /// Its name in a metric's label.
     pub fn name(self) -> &'static str {
@@ -136,10 +141,14 @@ mod tests {
 
     #[test]
     fn garbage_is_refused_by_kind() {
-        for latency in ["nan", "NaNms", "inf", "-inf", "infinity", "-1ms", "-1e-9", "3600.001", "1e300", "1e999"] {
+        for latency in
+            ["nan", "NaNms", "inf", "-inf", "infinity", "-1ms", "-1e-9", "3600.001", "1e300", "1e999"]
+        {
             assert_eq!(parse(format!("api {latency}").as_bytes()), Err(Refusal::OutOfRange), "{latency}");
         }
-        for line in ["api", "api ms", "api s", "api 1m", "api 1 ms", "api 1ms 1 1", "api 0x1", "api Fail", "api 1,5"] {
+        for line in
+            ["api", "api ms", "api s", "api 1m", "api 1 ms", "api 1ms 1 1", "api 0x1", "api Fail", "api 1,5"]
+        {
             assert_eq!(parse(line.as_bytes()), Err(Refusal::Malformed), "{line}");
         }
         assert_eq!(parse(b"api \xff1ms"), Err(Refusal::NotUtf8));

@@ -128,7 +128,9 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
     // at 200 probes a second that is 12,000 ports of some 28,000. TIME_WAIT protects data still under way, and at
     // the close there is none that matters: the answer has been read, or is not wanted any more. The service has
     // said all it had to say or learns at once that nobody waits, which a service under too much load should.
-    socket.set_zero_linger().map_err(|error| Failure::Local(anyhow::Error::new(error).context("SO_LINGER")))?;
+    socket
+        .set_zero_linger()
+        .map_err(|error| Failure::Local(anyhow::Error::new(error).context("SO_LINGER")))?;
     socket.connect(address).await.map_err(|error| {
         let local = is_local(&error);
         let error = anyhow::Error::new(error).context("cannot connect");

@@ -65,7 +65,8 @@ fn try_claim(path: &Path) -> anyhow::Result<(UnixDatagram, BoundPath)> {
 }
 
 fn make_parent(path: &Path) -> anyhow::Result<()> {
-    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) else {
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists())
+    else {
         return Ok(());
     };
     let failed = || format!("cannot make the directory `{}`", parent.display());
