@@ -141,6 +141,22 @@ pub struct Service {
     pub signal: Signal,
 }
 
+impl Service {
+    /// A service of which a file says no more than this; without a signal.
+    pub fn new(name: impl Into<String>, protocol: Protocol, port: u16) -> Service {
+        Service {
+            name: name.into(),
+            protocol,
+            port,
+            class: Class::Normal,
+            target: Duration::from_millis(50),
+            quantile: 0.99,
+            shed: Shed::NewFlows,
+            signal: Signal::None,
+        }
+    }
+}
+
 /// A transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
@@ -176,6 +192,17 @@ pub enum Signal {
     /// No latency is observed: the service is known for its class, a person's override and its kill only:
     /// `{ kind = "none" }`.
     None,
+}
+
+impl Signal {
+    /// How often a probe is made unless configured.
+    pub const PROBE_EVERY: Duration = Duration::from_millis(20);
+
+    /// After which a probe is a failure unless configured: ten times the service's `target`, but at least a second,
+    /// so that an overloaded service is still seen to answer, and at most a minute.
+    pub fn probe_timeout(target: Duration) -> Duration {
+        (target * 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
+    }
 }
 
 /// What a probe asks.
