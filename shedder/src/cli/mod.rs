@@ -10,12 +10,11 @@ mod status;
 
 pub use args::Cli;
 
-use crate::config::Config;
+use crate::config::{Config, LoadError};
 use crate::datapath::{NotAttached, Pins};
 use anyhow::Result;
 use args::{Attachment, Command};
 use clap::Parser;
-use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -36,18 +35,6 @@ pub enum Exit {
     NotObeyed = 4,
 }
 
-/// A configuration that cannot be used, told in full by its text.
-#[derive(Debug)]
-struct BadConfig(String);
-
-impl fmt::Display for BadConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BadConfig {}
-
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -62,7 +49,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let exit = if error.is::<NotAttached>() {
                 Exit::NotAttached
-            } else if error.is::<BadConfig>() {
+            } else if error.is::<LoadError>() {
                 Exit::Usage
             } else {
                 Exit::Failed
@@ -105,7 +92,7 @@ fn execute(cli: &Cli) -> Result<Exit> {
 
 /// The configuration that the arguments give: the file's, with their own on top.
 fn configuration(attachment: &Attachment) -> Result<Config> {
-    config_source(attachment).load()
+    Ok(config_source(attachment).load()?)
 }
 
 /// Where a daemon's configuration comes from, to be read again at a reload.
@@ -118,7 +105,7 @@ fn config_source(attachment: &Attachment) -> crate::daemon::ConfigSource {
 }
 
 fn check(file: &Path, json: bool) -> Result<Exit> {
-    let config = crate::config::load(file).map_err(|mistakes| BadConfig(mistakes.to_string()))?;
+    let config = crate::config::load(file)?;
     if json {
         print_json(&serde_json::json!({ "valid": true, "effective": config.to_toml() }));
     } else {

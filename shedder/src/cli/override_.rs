@@ -1,10 +1,11 @@
 //! `shedder shed` and `shedder auto`: a person's word in place of the loop's.
 
 use super::{Exit, print, print_json, scope};
-use crate::control::Distribution;
+use crate::control::{Counters, Distribution};
 use crate::datapath::{OfferedWork, Pins, State, monotonic};
 use anyhow::Result;
 use serde_json::json;
+use shedder_common::class::PRIORITIES;
 use shedder_common::words::{FOREVER, OverrideWord};
 use std::thread;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub(super) fn shed(
 
     // In force at once, by what was offered since the programs were loaded; then by what is offered now.
     let before = read(&offered, slot)?;
-    let word = OverrideWord::until(deadline, (ratio * 1000.0).round() as u32, Distribution::since_start(&before).cutoff_for(ratio));
+    let word = OverrideWord::until(deadline, (ratio * 1000.0).round() as u32, Distribution::between(&[0; PRIORITIES as usize], &before).cutoff_for(ratio));
     state.set_override(slot, word);
     thread::sleep(COUNT);
     let after = read(&offered, slot)?;
@@ -43,13 +44,13 @@ pub(super) fn shed(
 
     let seen = state.override_of(slot);
     let is_ours = seen.deadline() == word.deadline() && seen.permille() == word.permille();
-    let killed = if is_ours { None } else { Some("somebody else wrote another word meanwhile; see `shedder status`") };
+    let fault = if is_ours { None } else { Some("somebody else wrote another word meanwhile; see `shedder status`") };
     let share = (counted >= ENOUGH).then(|| recent.share_at(seen.cutoff()));
     let name = service.map_or("everything".to_owned(), |name| format!("service {name}"));
     if json {
         print_json(&json!({
             "action": "shed", "scope": name, "ratio": ratio, "cutoff": seen.cutoff(), "share_of_recent": share,
-            "counted": counted, "for_seconds": lasting.map(|l| l.as_secs_f64()), "obeyed": is_ours, "fault": killed,
+            "counted": counted, "for_seconds": lasting.map(|l| l.as_secs_f64()), "obeyed": is_ours, "fault": fault,
         }));
     } else {
         let end = lasting.map_or(String::new(), |lasting| format!(" for {}", humantime::format_duration(lasting)));
@@ -58,7 +59,7 @@ pub(super) fn shed(
             None => format!("too little was offered to say how much that is now ({counted} flows in {} ms)", COUNT.as_millis()),
         };
         print(&format!("shedding {percent} % of {name}{end}: cutoff {} of 768, {share}\n", seen.cutoff()));
-        if let Some(why) = killed {
+        if let Some(why) = fault {
             print(&format!("NOT OBEYED: {why}\n"));
         }
     }
@@ -107,13 +108,13 @@ pub(super) fn auto(pins: &Pins, service: Option<&str>, json: bool) -> Result<Exi
     Ok(if obeyed { Exit::Done } else { Exit::NotObeyed })
 }
 
-fn read(offered: &OfferedWork, slot: Option<usize>) -> Result<crate::control::Counters> {
+fn read(offered: &OfferedWork, slot: Option<usize>) -> Result<Counters> {
     match slot {
         Some(slot) => offered.of(Some(slot)),
         None => offered.of_all(),
     }
 }
 
-fn count(before: &crate::control::Counters, after: &crate::control::Counters) -> u64 {
+fn count(before: &Counters, after: &Counters) -> u64 {
     before.iter().zip(after).map(|(before, after)| after.wrapping_sub(*before) as u64).sum()
 }

@@ -192,6 +192,11 @@ impl Datapath {
         Ok(gone.into_iter().map(|interface| interface.name).collect())
     }
 
+    /// Whether the maps of `state` are still those that are pinned.
+    pub fn holds(&self, state: &State) -> bool {
+        State::open(&self.pins).is_ok_and(|pinned| pinned.is_same(state))
+    }
+
     /// Whether everything that the configuration names is held: what is missing, as sentences.
     pub fn drift(&self, state: &State, config: &Config) -> Vec<String> {
         let held = state.interfaces();

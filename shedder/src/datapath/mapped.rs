@@ -15,6 +15,7 @@ use std::path::Path;
 pub(super) struct Mapped<T> {
     memory: MmapRaw,
     entries: usize,
+    id: u32,
     of: PhantomData<T>,
 }
 
@@ -49,11 +50,16 @@ impl<T> Mapped<T> {
         let memory = MmapOptions::new().len(entries * Self::STRIDE).map_raw(&map).with_context(|| {
             format!("cannot map {} into memory: is the bpffs mounted read-only?", path.display())
         })?;
-        Ok(Mapped { memory, entries, of: PhantomData })
+        Ok(Mapped { memory, entries, id: shape.id, of: PhantomData })
     }
 
     /// Array maps lay out their values in steps of eight bytes.
     const STRIDE: usize = size_of::<T>().next_multiple_of(8);
+
+    /// The kernel's id of the map.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
 
     /// How many entries the map has.
     pub(super) fn len(&self) -> usize {

@@ -124,6 +124,11 @@ impl State {
         })
     }
 
+    /// Whether both are the same maps.
+    pub(super) fn is_same(&self, other: &State) -> bool {
+        self.kills.id() == other.kills.id() && self.control.id() == other.control.id()
+    }
+
     /// Where the state is pinned.
     pub fn pins(&self) -> &Pins {
         &self.pins

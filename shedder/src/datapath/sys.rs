@@ -105,6 +105,7 @@ pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
 /// The shape of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MapShape {
+    pub(super) id: u32,
     pub(super) value_size: u32,
     pub(super) max_entries: u32,
 }
@@ -112,7 +113,7 @@ pub(super) struct MapShape {
 /// The shape of the map behind a descriptor.
 pub(super) fn map_shape(map: BorrowedFd<'_>) -> io::Result<MapShape> {
     let info: bpf_map_info = info(map)?;
-    Ok(MapShape { value_size: info.value_size, max_entries: info.max_entries })
+    Ok(MapShape { id: info.id, value_size: info.value_size, max_entries: info.max_entries })
 }
 
 /// The lock of a directory of pins: held as long as the file lives.

@@ -1,5 +1,6 @@
 //! Where samples wait, from the runtime that takes them to the thread that decides on them.
 
+use crate::control::Outcome;
 use nix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 use std::iter::repeat_n;
@@ -19,15 +20,6 @@ pub struct Sample {
     pub at: Duration,
     /// What was observed.
     pub outcome: Outcome,
-}
-
-/// What was observed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// An answer, and its latency.
-    Answered(Duration),
-    /// No answer, or one that says failure, and how long it was waited for; zero where a push did not say.
-    Failed(Duration),
 }
 
 /// CLOCK_MONOTONIC, the clock of the deadlines in the maps: since boot, without the time spent suspended.

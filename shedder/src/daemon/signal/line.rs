@@ -1,6 +1,7 @@
 //! The grammar of pushed lines: `<service> <latency> [count]` or `<service> fail [count]`.
 
-use super::inbox::{CAPACITY, Outcome};
+use super::inbox::CAPACITY;
+use crate::control::Outcome;
 use std::str::FromStr;
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ mod probe;
 mod push;
 mod socket;
 
-pub use inbox::{CAPACITY, Inbox, MAX_IN_FLIGHT, Outcome, Sample, monotonic};
+pub use inbox::{CAPACITY, Inbox, MAX_IN_FLIGHT, Sample, monotonic};
 pub use line::Refusal;
 
 use crate::config::{Config, Signal};

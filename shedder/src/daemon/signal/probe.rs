@@ -1,6 +1,7 @@
 //! Asks a service for its latency: one TCP connection each time, and a GET over it where the target is HTTP.
 
-use super::inbox::{InFlight, Inbox, Outcome, Sample, monotonic};
+use super::inbox::{InFlight, Inbox, Sample, monotonic};
+use crate::control::Outcome;
 use crate::config::ProbeTarget;
 use anyhow::{Context, anyhow, ensure};
 use http_body_util::{BodyExt, Empty};

@@ -2,7 +2,8 @@
 
 use super::super::tests::{drained, until};
 use super::*;
-use crate::daemon::signal::{CAPACITY, Outcome};
+use crate::control::Outcome;
+use crate::daemon::signal::CAPACITY;
 use std::os::unix::net::UnixDatagram as Sender;
 use std::sync::atomic::AtomicBool;
 use tempfile::{TempDir, tempdir};
