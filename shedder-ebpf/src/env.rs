@@ -1,9 +1,8 @@
 //! What the verdict asks for, answered from maps.
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
-use shedder_common::abi::{Control, Event, Kills, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy, Shared};
+use shedder_common::abi::{Control, Event, Kills, OFFERED_PLACES, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy, Shared};
 use shedder_common::bucket::Set;
-use shedder_common::class::PRIORITIES;
 use shedder_common::ladder::{Env, Table};
 
 use crate::counters::count_event;
@@ -108,12 +107,10 @@ impl Env for Maps {
 
     #[inline(always)]
     fn count_offered(&self, slot: u32, priority: u32) {
-        if let Some(offered) = maps::OFFERED.get_ptr_mut(slot)
-            && priority < PRIORITIES
-        {
-            // SAFETY: the pointer is this CPU's own value, the index is inside the array, and programs on one CPU do
-            // not interrupt each other in this direction.
-            unsafe { (*offered).by_priority[priority as usize] += 1 };
+        if let Some(offered) = maps::OFFERED.get_ptr_mut(slot) {
+            // SAFETY: the pointer is this CPU's own value, the index is masked, and programs on one CPU do not
+            // interrupt each other in this direction.
+            unsafe { (*offered).by_priority[priority as usize & (OFFERED_PLACES - 1)] += 1 };
         }
     }
 

@@ -7,7 +7,7 @@ use super::sys::{self, MapShape};
 use crate::config::Protocol;
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
-use aya::programs::{SchedClassifier, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use bytemuck::Zeroable;
 use shedder_common::abi::{MAX_INTERFACES, MAX_SERVICES, Ports, maps};
@@ -74,7 +74,7 @@ impl Generation<'_> {
         let mut policy = self.compiled.policy;
         policy.interface = slot as u32;
         let mut loader = EbpfLoader::new();
-        loader.verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS);
+        loader.verifier_log_level(VerifierLogLevel::DISABLE);
         loader.override_global("POLICY", bytemuck::bytes_of(&policy), true);
         for name in maps::STATE {
             loader.map_pin_path(name, self.pins.map(name));
@@ -125,8 +125,19 @@ impl Generation<'_> {
 fn explain(error: aya::EbpfError) -> anyhow::Error {
     let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
     let kernel = kernel.unwrap_or_else(|_| "unknown".into());
-    let errno = io_error_of(&error).and_then(|error| error.raw_os_error());
-    let hint = match errno {
+    if let aya::EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log }) = &error
+        && io_error.raw_os_error() != Some(libc::EPERM)
+    {
+        // The verifier gives its reason at the end of what may be thousands of lines.
+        let log = verifier_log.to_string();
+        let reason: Vec<&str> = log.lines().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
+        return anyhow!(
+            "the verifier of this kernel ({kernel}) refused the program ({io_error}): Linux 6.6 or later is needed; on \
+             such a kernel this is a defect of shedder, to be reported with these lines:\n{}",
+            reason.join("\n")
+        );
+    }
+    let hint = match io_error_of(&error).and_then(|error| error.raw_os_error()) {
         Some(libc::EPERM | libc::EACCES) => "this needs root, or CAP_BPF together with CAP_NET_ADMIN",
         Some(libc::ENOMEM) => "the kernel has no memory for the maps: lower `source.table`, or raise the memory limit",
         Some(libc::EROFS) => "the BPF file system is read-only: remount it with `mount -o remount,rw /sys/fs/bpf`",
