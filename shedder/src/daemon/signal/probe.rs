@@ -124,14 +124,13 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     };
-    let socket = socket.map_err(|error| Failure::Local(anyhow::Error::new(error).context("no socket")))?;
+    let local = |what| move |error| Failure::Local(anyhow::Error::new(error).context(what));
+    let socket = socket.map_err(local("cannot make a socket"))?;
     // Close with a reset. An orderly close by the side that closes first leaves its port in TIME_WAIT for a minute:
     // at 200 probes a second that is 12,000 ports of some 28,000. TIME_WAIT protects data still under way, and at
     // the close there is none that matters: the answer has been read, or is not wanted any more. The service has
     // said all it had to say or learns at once that nobody waits, which a service under too much load should.
-    socket
-        .set_zero_linger()
-        .map_err(|error| Failure::Local(anyhow::Error::new(error).context("SO_LINGER")))?;
+    socket.set_zero_linger().map_err(local("cannot set SO_LINGER"))?;
     socket.connect(address).await.map_err(|error| {
         let local = is_local(&error);
         let error = anyhow::Error::new(error).context("cannot connect");
@@ -159,10 +158,11 @@ async fn get(stream: TcpStream, request: Request<Empty<Bytes>>) -> anyhow::Resul
         read(response).await.context("the answer broke off")
     });
     // The connection is driven here rather than by a task, so that it ends with the probe. Where it ends first, the
-    // rest of the answer, or why there is none, is already on its way to `answer`.
+    // rest of the answer, or why there is none, is already on its way to `answer`. A shutdown before the close would
+    // be the orderly end that `connect` avoids.
     tokio::select! {
         result = &mut answer => result,
-        _ = connection => answer.await,
+        _ = connection.without_shutdown() => answer.await,
     }
 }
 

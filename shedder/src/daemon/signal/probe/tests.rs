@@ -23,13 +23,18 @@ where
     let address = listener.local_addr().unwrap();
     let task = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.ok()?);
-        }
-        Some(behave(stream, String::from_utf8(head).unwrap()).await)
+        let head = read_head(&mut stream).await.ok()?;
+        Some(behave(stream, head).await)
     });
     (address, task)
+}
+
+async fn read_head(stream: &mut TcpStream) -> io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    Ok(String::from_utf8(head).unwrap())
 }
 
 /// Waits until a server that never ends by itself has been cut off.
@@ -278,9 +283,10 @@ async fn no_port_lingers() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let serve = async {
         let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await.unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
-        // The probe closes first.
-        let _ = stream.read_to_end(&mut Vec::new()).await;
+        // The probe closes first, and not with a FIN: that alone would make it wait.
+        stream.read_to_end(&mut Vec::new()).await.unwrap_err();
     };
     let target = http(listener.local_addr().unwrap());
     tokio::join!(serve, answered(&target));
@@ -357,6 +363,7 @@ async fn a_probe_that_ends_makes_room_for_the_next() {
     until("as many are under way as may be", || in_flight(&inbox).len() == MAX_IN_FLIGHT).await;
     let newest = in_flight(&inbox).into_iter().max().unwrap();
     let (mut stream, _) = listener.accept().await.unwrap();
+    read_head(&mut stream).await.unwrap();
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
     until("another one started", || in_flight(&inbox).into_iter().max() > Some(newest)).await;
     assert!(matches!(drained(&inbox)[..], [Sample { outcome: Outcome::Answered(_), .. }]));
