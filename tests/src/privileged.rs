@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Set to 1, privileged tests are skipped where they cannot run; else they fail there.
 pub const SKIP: &str = "SHEDDER_SKIP_PRIVILEGED";
 
-/// Names a file to which each skipped test appends its name as a line, so that a run of many processes can be counted.
-pub const SKIPPED_LOG: &str = "SHEDDER_SKIPPED_LOG";
+/// Names a file to which each privileged test appends a line, `ran NAME` or `skipped NAME`, so that whoever runs many
+/// test processes can count them.
+pub const LEDGER: &str = "SHEDDER_TEST_LEDGER";
 
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
 
@@ -23,21 +24,36 @@ static SKIPPED: AtomicUsize = AtomicUsize::new(0);
 #[must_use = "a test that is skipped must return"]
 pub fn require() -> bool {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
-    let Some(missing) = MISSING.get_or_init(missing) else { return true };
+    let Some(missing) = MISSING.get_or_init(missing) else {
+        enter("ran");
+        return true;
+    };
     if std::env::var_os(SKIP).is_none_or(|value| value != "1") {
         panic!("this test needs privileges: {missing}; or set {SKIP}=1 to skip such tests");
     }
-    let thread = std::thread::current();
-    let name = thread.name().unwrap_or("unnamed");
     SKIPPED.fetch_add(1, Ordering::Relaxed);
     // Past the capture that `eprintln!` is subject to: a skipped test passes, and what passes is not shown.
-    let _ = writeln!(std::io::stderr(), "skipped: {name}: {missing}");
-    if let Some(log) = std::env::var_os(SKIPPED_LOG)
-        && let Ok(mut log) = OpenOptions::new().append(true).create(true).open(log)
-    {
-        let _ = writeln!(log, "{name}");
-    }
+    let _ = writeln!(std::io::stderr(), "skipped: {}: {missing}", test());
+    enter("skipped");
     false
+}
+
+/// The test that the calling thread runs.
+fn test() -> String {
+    std::thread::current().name().unwrap_or("unnamed").into()
+}
+
+/// Appends a line to the ledger, where there is one.
+///
+/// # Panics
+/// Where it cannot be written: a test that is not in the ledger would count as one that did not run.
+fn enter(what: &str) {
+    let Some(path) = std::env::var_os(LEDGER) else { return };
+    let line = format!("{what} {}\n", test());
+    let ledger = OpenOptions::new().append(true).create(true).open(&path);
+    if let Err(error) = ledger.and_then(|mut ledger| ledger.write_all(line.as_bytes())) {
+        panic!("{} cannot be written ({error}): let {LEDGER} name a file that can", path.display());
+    }
 }
 
 /// How many tests of this process were skipped.

@@ -27,7 +27,7 @@ impl Random {
 
     /// Uniform, 0 to below `bound`, which must not be 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        (u128::from(self.next_u64()) * bound as u128 >> 64) as usize
+        ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 
     /// Exponential with mean 1: the spacing of a Poisson process of rate 1.
