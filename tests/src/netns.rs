@@ -270,9 +270,10 @@ fn end(
     (peer_v4, peer_v6, peer_mac): (Ipv4Addr, Ipv6Addr, &str),
     resolve: bool,
 ) -> String {
-    let arp = if resolve { "on" } else { "off" };
+    // Neighbour discovery needs a link-local address; without it, none is there to make the interface speak.
+    let (arp, addresses) = if resolve { ("on", "eui64") } else { ("off", "none") };
     let mut lines = format!(
-        "link set {interface} arp {arp} addrgenmode none up\n\
+        "link set {interface} arp {arp} addrgenmode {addresses} up\n\
          address add {own_v4}/16 dev {interface} noprefixroute\n\
          address add {own_v6}/64 dev {interface} nodad noprefixroute\n"
     );
