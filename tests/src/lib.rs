@@ -1,0 +1,16 @@
+//! What the tests that cross a network or a kernel are made of: networks of namespaces, a server with a limited
+//! capacity, load that does not wait for answers, floods, and the arithmetic on what they recorded.
+//!
+//! Everything here stays inside namespaces that it made itself, is bounded in time and number, and is removed when
+//! its value is dropped; what a run that was killed left behind is removed by the next.
+
+pub mod flood;
+pub mod frame;
+pub mod limits;
+pub mod load;
+pub mod netns;
+pub mod privileged;
+pub mod process;
+pub mod random;
+pub mod server;
+pub mod stats;

@@ -1,0 +1,227 @@
+//! Open-loop load: requests leave on a schedule that does not wait for answers.
+//!
+//! Each request is a TCP connection of its own, from one of its stream's sources. Its latency counts from the moment
+//! the schedule said, so that a generator or a server that falls behind shows in it (what closed-loop tools leave out).
+
+mod request;
+mod schedule;
+
+use crate::netns::Namespace;
+use anyhow::{Context, Result, ensure};
+use schedule::Schedule;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+/// A whole load.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where requests go.
+    pub target: SocketAddr,
+    /// The schedule's zero.
+    pub epoch: Instant,
+    /// After which a request is given up, counted from its time in the schedule.
+    pub timeout: Duration,
+    /// Requests that may be under way at the same time, each an open file; what exceeds it is not sent.
+    pub outstanding: usize,
+    /// Of arrivals and of the choice of sources.
+    pub seed: u64,
+    /// What it is made of.
+    pub streams: Vec<Stream>,
+}
+
+/// Requests of one kind.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Where they come from: each request from one of these, chosen at random.
+    pub sources: Vec<IpAddr>,
+    /// How many a second, on average.
+    pub rate: f64,
+    /// How they are spaced.
+    pub arrivals: Arrivals,
+    /// When the first may leave, after the epoch.
+    pub from: Duration,
+    /// When no more leave, after the epoch.
+    pub until: Duration,
+}
+
+/// How arrivals are spaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrivals {
+    /// All the same.
+    Even,
+    /// Independently of each other.
+    Poisson,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The stream's place in the plan.
+    pub stream: usize,
+    /// When the schedule had it leave, after the epoch.
+    pub due: Duration,
+    /// From then until its end.
+    pub latency: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Status 200, whole.
+    Answered,
+    /// Another status, or what is no HTTP.
+    BadAnswer,
+    /// The connection was not answered in time.
+    ConnectTimeout,
+    /// The connection was refused or reset while it was made.
+    Refused,
+    /// The connection was there; the answer was not, in time.
+    AnswerTimeout,
+    /// The connection was reset or closed before the answer was whole.
+    Reset,
+    /// It never left: no descriptor, port or memory was free here, or its time had long passed. Not offered.
+    NotSent,
+}
+
+impl Outcome {
+    /// Whether the server side let it in: its connection was made.
+    pub fn admitted(self) -> bool {
+        matches!(self, Outcome::Answered | Outcome::BadAnswer | Outcome::AnswerTimeout | Outcome::Reset)
+    }
+
+    /// Whether it left at all.
+    pub fn offered(self) -> bool {
+        self != Outcome::NotSent
+    }
+}
+
+/// A running load. Dropped, it ends at once.
+#[derive(Debug)]
+pub struct Load {
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+/// What the generator tells while it runs.
+#[derive(Debug, Default)]
+struct Shared {
+    ended: Mutex<Vec<Record>>,
+    outstanding: AtomicUsize,
+    /// Nanoseconds.
+    latest: AtomicU64,
+}
+
+impl Shared {
+    fn end(&self, record: Record) {
+        self.ended.lock().expect("nothing panics holding it").push(record);
+    }
+}
+
+impl Load {
+    /// Starts the plan on a thread of its own inside `namespace`.
+    pub fn start(namespace: &Namespace, plan: Plan) -> Result<Load> {
+        ensure!(plan.streams.iter().all(|stream| !stream.sources.is_empty()), "a stream has no sources");
+        ensure!(plan.streams.iter().all(|stream| stream.rate > 0.0), "a stream has no rate");
+        let shared = Arc::new(Shared::default());
+        let (stop, stopped) = oneshot::channel();
+        let thread = namespace.thread("load", {
+            let shared = shared.clone();
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                LocalSet::new().block_on(&runtime, async {
+                    tokio::select! {
+                        () = generate(plan, shared) => {}
+                        _ = stopped => {}
+                    }
+                });
+                Ok(())
+            }
+        })?;
+        Ok(Load { shared, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The records of requests that ended since this was last called, in the order they ended.
+    pub fn take(&self) -> Vec<Record> {
+        std::mem::take(&mut self.shared.ended.lock().expect("nothing panics holding it"))
+    }
+
+    /// Requests that have left and not ended.
+    pub fn outstanding(&self) -> usize {
+        self.shared.outstanding.load(Ordering::Relaxed)
+    }
+
+    /// By how much the most belated request left after its time. Well above a millisecond or two, the load was more
+    /// than this machine could make, and its latencies tell more about the generator than about the server.
+    pub fn lateness(&self) -> Duration {
+        Duration::from_nanos(self.shared.latest.load(Ordering::Relaxed))
+    }
+
+    /// Whether all requests have left and ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits until all requests have left and ended, and returns the records not yet taken.
+    pub fn finish(mut self) -> Result<Vec<Record>> {
+        self.join()?;
+        Ok(self.take())
+    }
+
+    fn join(&mut self) -> Result<()> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result.context("generating load"),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Lets every request of the plan leave in its time, and waits for their ends.
+async fn generate(plan: Plan, shared: Arc<Shared>) {
+    let Plan { target, epoch, timeout, outstanding, .. } = plan;
+    let mut requests = tokio::task::JoinSet::new();
+    for arrival in Schedule::new(plan.seed, plan.streams) {
+        let due = epoch + arrival.due;
+        if due > Instant::now() {
+            tokio::time::sleep_until(due.into()).await;
+        }
+        while requests.try_join_next().is_some() {}
+        let late = due.elapsed();
+        shared.latest.fetch_max(late.as_nanos() as u64, Ordering::Relaxed);
+        let record = move |outcome| Record {
+            stream: arrival.stream,
+            due: arrival.due,
+            latency: due.elapsed(),
+            outcome,
+        };
+        if late >= timeout || requests.len() >= outstanding {
+            shared.end(record(Outcome::NotSent));
+            continue;
+        }
+        shared.outstanding.store(requests.len() + 1, Ordering::Relaxed);
+        let shared = shared.clone();
+        requests.spawn_local(async move {
+            shared.end(record(request::send(arrival.source, target, due + timeout).await));
+        });
+    }
+    while requests.join_next().await.is_some() {
+        shared.outstanding.store(requests.len(), Ordering::Relaxed);
+    }
+}
