@@ -57,7 +57,8 @@ pub mod maps {
 
     /// State: lives as long as the pins, whatever program or daemon comes and goes.
     pub const STATE: [&str; 12] = [
-        META, KILLS, CONTROL, COUNTERS, PACKETS, BYTES, NEW_FLOWS, SHARED, PROVEN, UDP_FLOWS, INTERFACES, SERVICES,
+        META, KILLS, CONTROL, COUNTERS, PACKETS, BYTES, NEW_FLOWS, SHARED, PROVEN, UDP_FLOWS, INTERFACES,
+        SERVICES,
     ];
 
     /// [`PrefixPolicy`](super::PrefixPolicy) by [`Prefix4`](super::Prefix4).

@@ -242,7 +242,12 @@ fn walk_ipv6<C: Cursor>(at: C, left: usize) -> Option<Walk> {
     let source = Address { high: be64(at, 8)?, low: be64(at, 16)?, is_v6: true };
     let destination = Address { high: be64(at, 24)?, low: be64(at, 32)?, is_v6: true };
     let behind = at.skip(40);
-    if next == ICMPV6 && hop_limit == 255 && matches!(be16(behind, 0)?, 0x8500 | 0x8600 | 0x8700 | 0x8800 | 0x8900) {
+    // Every such message has eight bytes or more (RFC 4861, 4); what has fewer is malformed below.
+    if next == ICMPV6
+        && hop_limit == 255
+        && payload >= 8
+        && matches!(be64(behind, 0)? >> 48, 0x8500 | 0x8600 | 0x8700 | 0x8800 | 0x8900)
+    {
         return Some(Walk::NotIp);
     }
     // Kept as one bounded number, from which each place is found anew: the verifier sees the same state however many
@@ -315,7 +320,8 @@ fn walk_transport<C: Cursor>(at: C, protocol: u8, payload: usize, is_fragment: b
             Some(Transport::Udp(Udp {
                 source_port: u16::from_be_bytes([header[0], header[1]]),
                 destination_port: u16::from_be_bytes([header[2], header[3]]),
-                quic_initial: length >= 13 && is_quic_initial(at.skip(8)),
+                // The first fragment may be too short for what its length promises.
+                quic_initial: length >= 13 && payload >= 13 && is_quic_initial(at.skip(8)),
             }))
         }
         ICMP | ICMPV6 => {
