@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow, bail, ensure};
+use nix::unistd::Uid;
 
 use crate::steps::{cargo, quiet};
 use crate::toolchain::{
@@ -86,15 +87,6 @@ pub(crate) fn lints(root: &Path) -> Result<PathBuf> {
     find().ok_or_else(|| anyhow!("cargo-deny was installed in {TOOLS} and does not run"))
 }
 
-/// Whether this process may do what root may.
-pub(crate) fn is_root() -> bool {
-    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| effective_user(&status) == Some(0))
-}
-
-fn effective_user(status: &str) -> Option<u32> {
-    status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().nth(1)?.parse().ok())
-}
-
 fn compiler() -> Result<toolchain::Compiler> {
     let mut rejected = match toolchain::compiler() {
         Ok(compiler) => return Ok(compiler),
@@ -112,7 +104,7 @@ fn compiler() -> Result<toolchain::Compiler> {
     let means = Means {
         rustup: is_there("rustup", "--version"),
         apt: is_there("apt-get", "--version"),
-        root: is_root(),
+        root: Uid::effective().is_root(),
     };
     for way in ways(&rejected, means) {
         if let Err(error) = follow(way) {
@@ -203,7 +195,7 @@ fn cargo_install(root: &Path, package: &str, version: &str, options: &[&str]) ->
 fn apt_install(packages: &[&str]) -> Result<()> {
     static UPDATED: AtomicBool = AtomicBool::new(false);
     ensure!(is_there("apt-get", "--version"), "there is no apt-get");
-    ensure!(is_root(), "apt-get needs root");
+    ensure!(Uid::effective().is_root(), "apt-get needs root");
     let apt = || {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
@@ -268,11 +260,5 @@ mod tests {
             assert!(message.contains(part), "{message}");
         }
         assert!(!no_compiler(&[]).contains("()"));
-    }
-
-    #[test]
-    fn the_effective_user_counts() {
-        assert_eq!(effective_user("Name:\tsh\nUid:\t1000\t0\t1000\t1000\nGid:\t1\t1\t1\t1\n"), Some(0));
-        assert_eq!(effective_user("Name:\tsh\n"), None);
     }
 }

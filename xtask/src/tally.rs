@@ -5,11 +5,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Variable that names the file to which every privileged test appends a line when it begins: `ran NAME`, or
-/// `skipped NAME` where SHEDDER_SKIP_PRIVILEGED=1. The test harness prints nothing of a test that passes, and counts
-/// one that skipped itself as passed.
-pub(crate) const LEDGER: &str = "SHEDDER_TEST_LEDGER";
-
 /// How many tests ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -44,7 +39,8 @@ pub(crate) struct Privileged {
 }
 
 impl Privileged {
-    /// Reads the [`LEDGER`]; one that no test wrote counts as empty.
+    /// Reads the ledger that the tests write (`shedder_tests::privileged::LEDGER`), because the harness prints nothing
+    /// of a test that passes, and counts one that skipped itself as passed. One that no test wrote is empty.
     pub(crate) fn read(ledger: &Path) -> Result<Privileged> {
         match std::fs::read_to_string(ledger) {
             Ok(lines) => Ok(Privileged::count(&lines)),

@@ -1,23 +1,22 @@
 //! The tasks that judge the repository: `check` and `test`.
 
+use std::io::ErrorKind;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
+use shedder_tests::privileged::{self, LEDGER, SKIP};
 
 use crate::steps::{Steps, cargo, quiet};
-use crate::tally::{LEDGER, Privileged, Tally};
+use crate::tally::{Privileged, Tally};
 use crate::{profile_folder, setup, toolchain};
 
 /// How many steps [`checks`] has.
 const CHECKS: usize = 8;
 
-/// Tells privileged tests to skip themselves.
-const SKIP_PRIVILEGED: &str = "SHEDDER_SKIP_PRIVILEGED";
-
-/// The package of the tests that cross a network or a kernel.
-const TESTS: &str = "shedder-tests";
+/// Names the shedder that the tests run.
+const BINARY: &str = "SHEDDER_BIN";
 
 /// The manifest of the programs, which are a workspace of their own.
 const PROGRAMS: &str = "shedder-ebpf/Cargo.toml";
@@ -34,21 +33,15 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 
 /// All that [`check`] does, then every test.
 pub(crate) fn test(root: &Path) -> Result<()> {
-    let skip = env::var_os(SKIP_PRIVILEGED).is_some_and(|value| value == "1");
-    ensure!(
-        skip || setup::is_root(),
-        "the tests make network namespaces and load eBPF programs, which needs root: run this as root, or set \
-         {SKIP_PRIVILEGED}=1 to leave those tests out"
-    );
     setup::programs(root)?;
     setup::network()?;
+    let may_skip = env::var_os(SKIP).is_some_and(|value| value == "1");
+    if !may_skip && let Some(missing) = privileged::missing() {
+        bail!("the privileged tests cannot run: {missing}; or set {SKIP}=1 to leave them out");
+    }
     let deny = setup::lints(root)?;
-    let mut steps = Steps::new(CHECKS + 3);
+    let mut steps = Steps::new(CHECKS + 2);
     checks(&mut steps, &deny)?;
-
-    let mut tally = Tally::default();
-    let mut host = tests(&["--workspace", "--exclude", TESTS]);
-    steps.run_reading("tests on the host", &mut host, |line| tally.read(line))?;
 
     let mut binary = cargo();
     binary.args(["build", "--package", "shedder"]).args(quiet());
@@ -56,17 +49,28 @@ pub(crate) fn test(root: &Path) -> Result<()> {
 
     let folder = profile_folder("debug")?;
     let ledger = folder.join("privileged-tests.ledger");
-    if ledger.exists() {
-        fs::remove_file(&ledger).with_context(|| format!("{} cannot be removed", ledger.display()))?;
+    match fs::remove_file(&ledger) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("{} cannot be removed", ledger.display()));
+        }
+        _ => {}
     }
-    let mut kernel = tests(&["--package", TESTS]);
-    kernel.env(LEDGER, &ledger).env("SHEDDER_BIN", folder.join("shedder"));
-    steps.run_reading("tests in the kernel and on its network", &mut kernel, |line| tally.read(line))?;
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--no-fail-fast"]);
+    // Of a test that passes, the harness says no more than a dot; cargo's own option tells it so as well.
+    match quiet() {
+        Some(quiet) => tests.arg(quiet),
+        None => tests.args(["--", "--quiet"]),
+    };
+    tests.env(LEDGER, &ledger).env(BINARY, folder.join("shedder"));
+    let mut tally = Tally::default();
+    steps.run_reading("tests", &mut tests, |line| tally.read(line))?;
 
     let privileged = Privileged::read(&ledger)?;
-    if privileged.ran == 0 && !skip {
-        bail!("no privileged test ran, though {SKIP_PRIVILEGED} is not set: none wrote to {LEDGER}");
-    }
+    ensure!(
+        may_skip || privileged.ran > 0 && privileged.skipped == 0,
+        "every privileged test has to run where {SKIP} is not set, and of them {privileged}"
+    );
     println!(
         "xtask: {}: {} tests passed, {} ignored; {privileged}",
         steps.summary(),
@@ -87,7 +91,7 @@ fn checks(steps: &mut Steps, deny: &Path) -> Result<()> {
     for (title, manifest) in [("lock file", "Cargo.toml"), ("lock file of the eBPF programs", PROGRAMS)] {
         let mut metadata = cargo();
         metadata.args(["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest]);
-        steps.run(title, metadata.stdout(std::process::Stdio::null()))?;
+        steps.run(title, metadata.stdout(Stdio::null()))?;
     }
 
     let mut clippy = cargo();
@@ -105,19 +109,8 @@ fn checks(steps: &mut Steps, deny: &Path) -> Result<()> {
         ("dependencies and licences of the eBPF programs", PROGRAMS),
     ] {
         let mut command = Command::new(deny);
-        command.args(["--log-level", "error", "--manifest-path", manifest, "check", "--config", "deny.toml"]);
-        steps.run(title, command.args(["bans", "licenses", "sources"]))?;
+        command.args(["--log-level", "error", "--manifest-path", manifest, "--config", "deny.toml"]);
+        steps.run(title, command.args(["check", "bans", "licenses", "sources"]))?;
     }
     Ok(())
-}
-
-/// `cargo test`, which says of a test that passes no more than a dot.
-fn tests(packages: &[&str]) -> Command {
-    let mut command = cargo();
-    command.args(["test", "--no-fail-fast"]).args(packages);
-    match quiet() {
-        Some(quiet) => command.arg(quiet),
-        None => command.args(["--", "--quiet"]),
-    };
-    command
 }
