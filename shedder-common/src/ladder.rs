@@ -413,7 +413,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
 /// The cohort of a source under the key of the moment: 0 to 127.
 #[inline(always)]
 fn cohort(policy: &Policy, hash: u64, now: u64) -> u32 {
-    let turn = if policy.rotation == 0 { 0 } else { now / policy.rotation };
+    let turn = now.checked_div(policy.rotation).unwrap_or(0);
     (mix_in(&policy.key, hash, turn) >> 57) as u32 & (COHORTS - 1)
 }
 

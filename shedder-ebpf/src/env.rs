@@ -1,7 +1,9 @@
 //! What the verdict asks for, answered from maps.
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
-use shedder_common::abi::{Control, Event, Kills, OFFERED_PLACES, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy, Shared};
+use shedder_common::abi::{
+    Control, Event, Kills, OFFERED_PLACES, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy, Shared,
+};
 use shedder_common::bucket::Set;
 use shedder_common::ladder::{Env, Table};
 

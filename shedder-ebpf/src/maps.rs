@@ -4,8 +4,8 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use shedder_common::abi::{
-    Control, Interface, InterfaceCounters, Kills, MAX_INTERFACES, MAX_SERVICES, Meta, Offered, Ports, Prefix4,
-    Prefix6, PrefixPolicy, Service, Shared,
+    Control, Interface, InterfaceCounters, Kills, MAX_INTERFACES, MAX_SERVICES, Meta, Offered, Ports,
+    Prefix4, Prefix6, PrefixPolicy, Service, Shared,
 };
 use shedder_common::bucket::Set;
 

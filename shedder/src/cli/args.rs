@@ -138,9 +138,12 @@ pub struct Scope {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = humantime::parse_duration(text).map_err(|error| format!("{error}; say for example 90s, 10m or 1h"))?;
+    let parsed = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; say for example 90s, 10m or 1h"))?;
     match parsed {
-        Duration::ZERO => Err("no time at all: say for example 90s, 10m or 1h, or leave --for away for no end".into()),
+        Duration::ZERO => {
+            Err("no time at all: say for example 90s, 10m or 1h, or leave --for away for no end".into())
+        }
         long if long > MAX_LASTING => Err("longer than 365 days: leave --for away for no end".into()),
         duration => Ok(duration),
     }
@@ -195,7 +198,8 @@ mod tests {
 
     #[test]
     fn a_kill_is_of_interfaces_or_of_a_service() {
-        let error = Cli::try_parse_from(["shedder", "kill", "--interface", "a", "--service", "b"]).unwrap_err();
+        let error =
+            Cli::try_parse_from(["shedder", "kill", "--interface", "a", "--service", "b"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
     }
 }

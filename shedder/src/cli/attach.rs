@@ -15,7 +15,9 @@ pub(super) fn attach(pins: &Pins, config: &Config, json: bool) -> Result<Exit> {
     for interface in &interfaces {
         let dry = if interface.dry_run { ", dry run: nothing is dropped" } else { "" };
         match &interface.attachment {
-            Attachment::Whole => lines.push(format!("{}: attached, {} mode{dry}\n", interface.name, interface.mode.name())),
+            Attachment::Whole => {
+                lines.push(format!("{}: attached, {} mode{dry}\n", interface.name, interface.mode.name()))
+            }
             Attachment::Broken(why) => {
                 obeyed = false;
                 lines.push(format!("{}: NOT HELD: {why}\n", interface.name));

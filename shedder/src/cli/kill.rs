@@ -94,7 +94,9 @@ impl HoldsNow for KillWord {
 /// What was not there when it was read back. A kill whose own deadline has passed meanwhile was obeyed.
 fn unwritten(state: &State, targets: &[Named], word: KillWord, now: u64) -> Vec<String> {
     let differs = |target: &&Named| state.kill(target.scope) != word && !(word.is_set() && !word.holds(now));
-    let say = |target: &Named| format!("{}: somebody else wrote another word meanwhile; see `shedder status`", target.name);
+    let say = |target: &Named| {
+        format!("{}: somebody else wrote another word meanwhile; see `shedder status`", target.name)
+    };
     targets.iter().filter(differs).map(say).collect()
 }
 
@@ -118,8 +120,13 @@ fn disobedience(interface: &Seen, targets: &[Named], total: bool, still_holds: b
     // A service is killed alone: the rest passes, as it should.
     let is_whole = targets.iter().all(|target| !matches!(target.scope, Scope::Service(_)));
     let passed = interface.late.passed(Reason::Admitted).packets
-        + if total { interface.late.passed(Reason::NotIp).packets + interface.late.passed(Reason::Lifeline).packets } else { 0 };
-    (is_whole && still_holds && passed > 0).then(|| format!("{name}: {passed} packets passed after the kill was written"))
+        + if total {
+            interface.late.passed(Reason::NotIp).packets + interface.late.passed(Reason::Lifeline).packets
+        } else {
+            0
+        };
+    (is_whole && still_holds && passed > 0)
+        .then(|| format!("{name}: {passed} packets passed after the kill was written"))
 }
 
 /// What an interface did while it was watched.
@@ -152,7 +159,11 @@ impl Delta {
     }
 
     fn sum(&self, passes: bool) -> u64 {
-        Reason::ALL.into_iter().filter(|reason| reason.passes() == passes).map(|r| self.passed(r).packets).sum()
+        Reason::ALL
+            .into_iter()
+            .filter(|reason| reason.passes() == passes)
+            .map(|r| self.passed(r).packets)
+            .sum()
     }
 }
 
@@ -222,9 +233,11 @@ fn report(
         }));
         return;
     }
-    let end = lasting.map_or(String::new(), |lasting| format!(" for {}", humantime::format_duration(lasting)));
+    let end =
+        lasting.map_or(String::new(), |lasting| format!(" for {}", humantime::format_duration(lasting)));
     let mut text = format!("{verb}: {}{end}\n", names.join(", "));
-    let _ = writeln!(text, "word written in {:.1} us; in the {} ms after:", took as f64 / 1e3, WATCH.as_millis());
+    let _ =
+        writeln!(text, "word written in {:.1} us; in the {} ms after:", took as f64 / 1e3, WATCH.as_millis());
     for seen in &watched.interfaces {
         let _ = writeln!(
             text,

@@ -77,7 +77,8 @@ fn execute(cli: &Cli) -> Result<Exit> {
         Command::Status => status::status(&pins, json),
         Command::Run(attachment) => {
             log_to_stderr(cli.common.verbose, json);
-            crate::daemon::run(pins, configuration(attachment)?, config_source(attachment)).map(|()| Exit::Done)
+            crate::daemon::run(pins, configuration(attachment)?, config_source(attachment))
+                .map(|()| Exit::Done)
         }
         Command::Attach(attachment) => {
             log_to_stderr(cli.common.verbose, json);
@@ -121,7 +122,8 @@ fn log_to_stderr(verbose: u8, json: bool) {
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("SHEDDER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     if json {
         builder.json().init();
     } else {

@@ -32,7 +32,11 @@ pub(super) fn shed(
 
     // In force at once, by what was offered since the programs were loaded; then by what is offered now.
     let before = read(&offered, slot)?;
-    let word = OverrideWord::until(deadline, (ratio * 1000.0).round() as u32, Distribution::between(&[0; PRIORITIES as usize], &before).cutoff_for(ratio));
+    let word = OverrideWord::until(
+        deadline,
+        (ratio * 1000.0).round() as u32,
+        Distribution::between(&[0; PRIORITIES as usize], &before).cutoff_for(ratio),
+    );
     state.set_override(slot, word);
     thread::sleep(COUNT);
     let after = read(&offered, slot)?;
@@ -44,7 +48,8 @@ pub(super) fn shed(
 
     let seen = state.override_of(slot);
     let is_ours = seen.deadline() == word.deadline() && seen.permille() == word.permille();
-    let fault = if is_ours { None } else { Some("somebody else wrote another word meanwhile; see `shedder status`") };
+    let fault =
+        if is_ours { None } else { Some("somebody else wrote another word meanwhile; see `shedder status`") };
     let share = (counted >= ENOUGH).then(|| recent.share_at(seen.cutoff()));
     let name = service.map_or("everything".to_owned(), |name| format!("service {name}"));
     if json {
@@ -53,10 +58,18 @@ pub(super) fn shed(
             "counted": counted, "for_seconds": lasting.map(|l| l.as_secs_f64()), "obeyed": is_ours, "fault": fault,
         }));
     } else {
-        let end = lasting.map_or(String::new(), |lasting| format!(" for {}", humantime::format_duration(lasting)));
+        let end =
+            lasting.map_or(String::new(), |lasting| format!(" for {}", humantime::format_duration(lasting)));
         let share = match share {
-            Some(share) => format!("{:.1} % of the {counted} flows offered in the last {} ms", share * 100.0, COUNT.as_millis()),
-            None => format!("too little was offered to say how much that is now ({counted} flows in {} ms)", COUNT.as_millis()),
+            Some(share) => format!(
+                "{:.1} % of the {counted} flows offered in the last {} ms",
+                share * 100.0,
+                COUNT.as_millis()
+            ),
+            None => format!(
+                "too little was offered to say how much that is now ({counted} flows in {} ms)",
+                COUNT.as_millis()
+            ),
         };
         print(&format!("shedding {percent} % of {name}{end}: cutoff {} of 768, {share}\n", seen.cutoff()));
         if let Some(why) = fault {
@@ -74,11 +87,15 @@ pub(super) fn auto(pins: &Pins, service: Option<&str>, json: bool) -> Result<Exi
         Some(name) => scopes.push((Some(scope::service(&state, name)?), format!("service {name}"))),
         None => {
             scopes.push((None, "everything".into()));
-            scopes.extend(state.services().into_iter().map(|s| (Some(s.slot), format!("service {}", s.name))));
+            scopes
+                .extend(state.services().into_iter().map(|s| (Some(s.slot), format!("service {}", s.name))));
         }
     }
-    let ended: Vec<String> =
-        scopes.iter().filter(|(slot, _)| state.override_of(*slot).is_set()).map(|(_, name)| name.clone()).collect();
+    let ended: Vec<String> = scopes
+        .iter()
+        .filter(|(slot, _)| state.override_of(*slot).is_set())
+        .map(|(_, name)| name.clone())
+        .collect();
     for (slot, _) in &scopes {
         state.set_override(*slot, OverrideWord::NONE);
     }

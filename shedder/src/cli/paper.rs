@@ -18,7 +18,8 @@ pub(super) fn completions(shell: Shell) -> Result<Exit> {
 pub(super) fn manual(directory: Option<&Path>) -> Result<Exit> {
     match directory {
         Some(directory) => {
-            std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make {}", directory.display()))?;
             clap_mangen::generate_to(Cli::command(), directory)
                 .with_context(|| format!("cannot write manual pages into {}", directory.display()))?;
         }

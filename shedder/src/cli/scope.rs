@@ -14,14 +14,19 @@ pub(super) struct Named {
 /// What the arguments name: the host where they name nothing.
 pub(super) fn resolve(state: &State, scope: &args::Scope) -> Result<Vec<Named>> {
     if let Some(name) = &scope.service {
-        return Ok(vec![Named { scope: Scope::Service(service(state, name)?), name: format!("service {name}") }]);
+        return Ok(vec![Named {
+            scope: Scope::Service(service(state, name)?),
+            name: format!("service {name}"),
+        }]);
     }
     if scope.interface.is_empty() {
         return Ok(vec![Named { scope: Scope::Host, name: "host".into() }]);
     }
     let held = state.interfaces();
     let slot_of = |name: &String| match held.iter().find(|interface| &interface.name == name) {
-        Some(interface) => Ok(Named { scope: Scope::Interface(interface.slot), name: format!("interface {name}") }),
+        Some(interface) => {
+            Ok(Named { scope: Scope::Interface(interface.slot), name: format!("interface {name}") })
+        }
         None => {
             let names: Vec<&str> = held.iter().map(|interface| interface.name.as_str()).collect();
             bail!("interface {name} is not attached; attached are: {}", names.join(", "))

@@ -113,7 +113,8 @@ fn cells(live: &[Cell], dry: &[Cell], is_ingress: bool) -> Value {
         }
         let packets = live.packets + dry.packets;
         if packets > 0 || is_ingress {
-            reasons.insert(reason.name().into(), json!({ "packets": packets, "bytes": live.bytes + dry.bytes }));
+            reasons
+                .insert(reason.name().into(), json!({ "packets": packets, "bytes": live.bytes + dry.bytes }));
         }
     }
     let sum = |cell: Cell| json!({ "packets": cell.packets, "bytes": cell.bytes });
@@ -129,7 +130,9 @@ fn render(status: &Value) -> String {
     let mut text = String::new();
     let daemon = &status["daemon"];
     let alive = match (daemon["alive"].as_bool(), daemon["ever"].as_bool()) {
-        (Some(true), _) => format!("alive, lease {:.1} s", daemon["lease_remaining_seconds"].as_f64().unwrap_or(0.0)),
+        (Some(true), _) => {
+            format!("alive, lease {:.1} s", daemon["lease_remaining_seconds"].as_f64().unwrap_or(0.0))
+        }
         (_, Some(true)) => "NOT ALIVE: the posture is in force".into(),
         _ => "none: attached without one".into(),
     };
@@ -159,7 +162,9 @@ fn render(status: &Value) -> String {
     for service in items(&status["services"]) {
         let number = |value: &Value| value.as_f64().unwrap_or(0.0);
         let latency = |value: &Value| {
-            value.as_f64().map_or("unknown".into(), |s| format!("{:.1?}", Duration::from_secs_f64(s.max(0.0))))
+            value
+                .as_f64()
+                .map_or("unknown".into(), |s| format!("{:.1?}", Duration::from_secs_f64(s.max(0.0))))
         };
         let _ = writeln!(
             text,

@@ -94,7 +94,10 @@ impl<S: Scalar<Value: Clone + Eq + Hash>> Kind for List<S> {
 
     fn read(&self, node: Node<'_>, mistakes: &mut Mistakes) -> Option<Self::Value> {
         let Some(elements) = node.value.get_ref().as_array() else {
-            node.refuse(format!("must be {}, not {}", self.describe(), shown(node.value.get_ref())), mistakes);
+            node.refuse(
+                format!("must be {}, not {}", self.describe(), shown(node.value.get_ref())),
+                mistakes,
+            );
             return None;
         };
         if elements.is_empty() && !self.may_be_empty {

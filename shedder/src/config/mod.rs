@@ -20,7 +20,6 @@ mod scalar;
 mod section;
 mod suggest;
 
-
 pub use load::{LoadError, MAX_BYTES, load};
 pub use mistake::Mistake;
 pub use model::*;

@@ -1,12 +1,12 @@
 //! From the text of a file to a configuration, or to everything that is wrong with it.
 
+use super::address::ProbeUrl;
 use super::check::check;
 use super::keys::{SignalKeys, SignalKind};
 use super::kind::Scalar;
 use super::mistake::{Mistake, Mistakes};
 use super::model::*;
 use super::section::{Section, Table};
-use super::address::ProbeUrl;
 use shedder_common::abi::MAX_SERVICES;
 use std::time::Duration;
 use toml::de::DeTable;
@@ -42,9 +42,10 @@ fn read(root: &Table<'_>, mistakes: &mut Mistakes) -> Config {
     read_table(root, "newcomers", &mut config.newcomers, mistakes);
     config.lifelines = read_tables(root, "lifeline", usize::MAX, mistakes, |_, _, _| {});
     config.rules = read_tables(root, "rule", usize::MAX, mistakes, |_, _, _| {});
-    config.services = read_tables(root, "service", MAX_SERVICES, mistakes, |table, service: &mut Service, mistakes| {
-        service.signal = read_signal(table, service.target, mistakes);
-    });
+    config.services =
+        read_tables(root, "service", MAX_SERVICES, mistakes, |table, service: &mut Service, mistakes| {
+            service.signal = read_signal(table, service.target, mistakes);
+        });
     read_table(root, "control", &mut config.control, mistakes);
     read_table(root, "endpoint", &mut config.endpoint, mistakes);
     config

@@ -33,7 +33,8 @@ impl ControlThread {
     pub(super) fn start(live: Arc<Live>, published: Arc<Mutex<Published>>) -> Result<ControlThread> {
         let (messages, inbox) = channel();
         let mut control = ControlLoop::new(live, published)?;
-        let thread = thread::Builder::new().name("control".into()).spawn(move || control.turn_until_stopped(&inbox));
+        let thread =
+            thread::Builder::new().name("control".into()).spawn(move || control.turn_until_stopped(&inbox));
         Ok(ControlThread { messages, thread: Some(thread.context("cannot start the control thread")?) })
     }
 
@@ -174,7 +175,8 @@ impl ControlLoop {
                 inbox.in_flight(&mut self.in_flight);
             }
             let reading = service.window.reading(Duration::from_nanos(now), &self.in_flight);
-            let mut decision = service.control.turn(Duration::from_nanos(now), &reading, &service.offered, person);
+            let mut decision =
+                service.control.turn(Duration::from_nanos(now), &reading, &service.offered, person);
             if matches!(decision.state, LoopState::Fallen { .. }) && live.config.posture == Posture::Closed {
                 // Of this service only: the host's posture is for a daemon that is gone.
                 decision.cutoff = 0;
@@ -271,14 +273,20 @@ impl Controlled {
     /// Logs when the loop goes over to another state.
     fn tell(&mut self, decision: &Decision) {
         let was = self.last.replace(decision.state);
-        if was.map(|state| mem::discriminant(&state)) == Some(mem::discriminant(&decision.state)) || self.inbox.is_none() {
+        if was.map(|state| mem::discriminant(&state)) == Some(mem::discriminant(&decision.state))
+            || self.inbox.is_none()
+        {
             return;
         }
         let service = &self.config.name;
         match decision.state {
             LoopState::Running => tracing::info!(service, "the loop controls"),
-            LoopState::Override => tracing::warn!(service, ratio = decision.ratio, "a person's override is in force"),
-            LoopState::Holding { why, .. } => tracing::warn!(service, "no signal, the last output is held: {why}"),
+            LoopState::Override => {
+                tracing::warn!(service, ratio = decision.ratio, "a person's override is in force")
+            }
+            LoopState::Holding { why, .. } => {
+                tracing::warn!(service, "no signal, the last output is held: {why}")
+            }
             LoopState::Fallen { why } => tracing::error!(service, "no signal, fallen to the posture: {why}"),
         }
     }
@@ -299,11 +307,13 @@ impl Words {
     fn read(state: &State) -> Words {
         let slots = || (0..shedder_common::abi::MAX_SERVICES).map(Some);
         let scopes = (0..shedder_common::abi::MAX_INTERFACES).map(Scope::Interface);
-        let scopes = scopes.chain((0..shedder_common::abi::MAX_SERVICES).map(Scope::Service)).chain([Scope::Host]);
+        let scopes =
+            scopes.chain((0..shedder_common::abi::MAX_SERVICES).map(Scope::Service)).chain([Scope::Host]);
         let kills = scopes.map(|scope| (scope, state.kill(scope))).filter(|(_, word)| word.is_set());
         let overrides = slots().chain([None]).map(|slot| (slot, state.override_of(slot)));
         // The cutoff is kept up to date by this daemon; the rest of the word is the person's.
-        let overrides = overrides.filter(|(_, word)| word.is_set()).map(|(slot, word)| (slot, word.with_cutoff(0).0));
+        let overrides =
+            overrides.filter(|(_, word)| word.is_set()).map(|(slot, word)| (slot, word.with_cutoff(0).0));
         Words { kills: kills.collect(), overrides: overrides.collect() }
     }
 
@@ -340,7 +350,10 @@ impl Watchdog {
     fn new() -> Watchdog {
         let mut micros = 0;
         let is_wanted = sd_notify::watchdog_enabled(false, &mut micros);
-        Watchdog { every: is_wanted.then(|| Duration::from_micros(micros) / 3), last: std::cell::Cell::new(None) }
+        Watchdog {
+            every: is_wanted.then(|| Duration::from_micros(micros) / 3),
+            last: std::cell::Cell::new(None),
+        }
     }
 
     fn beat(&self) {

@@ -134,7 +134,9 @@ fn unreadiness(service: &config::Service, turned: &Turned) -> Option<String> {
     match turned.decision.state {
         _ if service.signal == config::Signal::None => None,
         LoopState::Running | LoopState::Override => None,
-        LoopState::Holding { why, .. } => Some(format!("service {name}: no signal, the last output is held: {why}")),
+        LoopState::Holding { why, .. } => {
+            Some(format!("service {name}: no signal, the last output is held: {why}"))
+        }
         LoopState::Fallen { why } => Some(format!("service {name}: no signal, fallen to the posture: {why}")),
     }
 }

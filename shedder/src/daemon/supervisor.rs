@@ -94,7 +94,11 @@ fn listen_for_events(runtime: &Runtime) -> Result<Receiver<Event>> {
 
 fn make_live(config: Config, state: State, signals: &Signals) -> Live {
     let inbox = |name: &String| signals.inbox(name).map(|inbox| (name.clone(), Arc::clone(inbox)));
-    Live { inboxes: config.services.iter().filter_map(|service| inbox(&service.name)).collect(), config, state }
+    Live {
+        inboxes: config.services.iter().filter_map(|service| inbox(&service.name)).collect(),
+        config,
+        state,
+    }
 }
 
 struct Supervisor {
@@ -113,10 +117,14 @@ impl Supervisor {
                 Ok(Event::End(why)) => return Ok(why),
                 Ok(Event::Reload) => self.reload(signals),
                 Err(RecvTimeoutError::Timeout) => self.reconcile(signals),
-                Err(RecvTimeoutError::Disconnected) => bail!("the runtime has ended: what is in force stays in force"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("the runtime has ended: what is in force stays in force")
+                }
             }
             if !self.control.is_alive() {
-                bail!("the control thread has ended: limits and kills stay in force, and the posture decides the rest");
+                bail!(
+                    "the control thread has ended: limits and kills stay in force, and the posture decides the rest"
+                );
             }
         }
     }
@@ -130,7 +138,10 @@ impl Supervisor {
 
     /// Reads the configuration again. Where anything about it is wrong, the old one stays in force.
     fn reload(&mut self, signals: &mut Signals) {
-        let _ = sd_notify::notify(false, &[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
+        let _ = sd_notify::notify(
+            false,
+            &[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)],
+        );
         let old = self.live.load_full();
         let reloaded = (|| {
             let config = self.source.load()?;
@@ -209,8 +220,10 @@ impl Supervisor {
 
 /// Every scope of the state, with a name that means the same in another state.
 fn scopes(state: &State) -> Vec<(Scope, String)> {
-    let interfaces = state.interfaces().into_iter().map(|i| (Scope::Interface(i.slot), format!("interface {}", i.name)));
-    let services = state.services().into_iter().map(|s| (Scope::Service(s.slot), format!("service {}", s.name)));
+    let interfaces =
+        state.interfaces().into_iter().map(|i| (Scope::Interface(i.slot), format!("interface {}", i.name)));
+    let services =
+        state.services().into_iter().map(|s| (Scope::Service(s.slot), format!("service {}", s.name)));
     [(Scope::Host, String::new())].into_iter().chain(interfaces).chain(services).collect()
 }
 

@@ -69,7 +69,8 @@ impl Datapath {
 
         // What a run that died left of this generation.
         self.pins.remove_policies_but(state.is_some().then_some(last))?;
-        fs::create_dir_all(self.pins.policy(generation.number)).context("cannot make the directory of the policy")?;
+        fs::create_dir_all(self.pins.policy(generation.number))
+            .context("cannot make the directory of the policy")?;
         let installed = self.install_generation(&generation, config, &targets, &slots, key);
         if installed.is_err() {
             // The error to tell is the first.
@@ -171,13 +172,18 @@ impl Datapath {
         // Maps that cannot be read, of another build or broken, are no reason to stay.
         let Ok(state) = State::open(&self.pins) else {
             if !names.is_empty() {
-                bail!("the pins under {} cannot be read: detach everything, naming no interface", self.pins.root().display());
+                bail!(
+                    "the pins under {} cannot be read: detach everything, naming no interface",
+                    self.pins.root().display()
+                );
             }
             self.pins.remove_all()?;
             return Ok(Vec::new());
         };
         let held = state.interfaces();
-        if let Some(stranger) = names.iter().find(|name| held.iter().all(|interface| &&interface.name != name)) {
+        if let Some(stranger) =
+            names.iter().find(|name| held.iter().all(|interface| &&interface.name != name))
+        {
             let held: Vec<&str> = held.iter().map(|interface| interface.name.as_str()).collect();
             bail!("{stranger} is not attached; attached are: {}", held.join(", "));
         }
@@ -205,7 +211,9 @@ impl Datapath {
                 Ok(index) => index,
                 Err(error) => return Some(error.to_string()),
             };
-            let Some(interface) = held.iter().find(|interface| &interface.name == name || interface.index == index) else {
+            let Some(interface) =
+                held.iter().find(|interface| &interface.name == name || interface.index == index)
+            else {
                 return Some(format!("{name} is not attached"));
             };
             match &interface.attachment {
@@ -266,7 +274,9 @@ fn assign_slots(state: Option<&State>, found: Vec<(String, u32)>) -> Result<Vec<
                 .or_else(|| held.iter().find(|interface| interface.name == name));
             let slot = match known {
                 Some(interface) => interface.slot,
-                None => free.next().with_context(|| format!("no more than {MAX_INTERFACES} interfaces can be held"))?,
+                None => free
+                    .next()
+                    .with_context(|| format!("no more than {MAX_INTERFACES} interfaces can be held"))?,
             };
             Ok(Target { name, index, slot })
         })
@@ -276,21 +286,26 @@ fn assign_slots(state: Option<&State>, found: Vec<(String, u32)>) -> Result<Vec<
 /// Gives each service a slot: the one that its name had, else a free one.
 fn service_slots(config: &Config, state: Option<&State>) -> Result<Vec<u8>> {
     let known = state.map(State::services).unwrap_or_default();
-    let stays = |slot: usize| known.iter().any(|s| s.slot == slot && config.services.iter().any(|c| c.name == s.name));
+    let stays = |slot: usize| {
+        known.iter().any(|s| s.slot == slot && config.services.iter().any(|c| c.name == s.name))
+    };
     let mut free = (0..MAX_SERVICES).filter(|slot| !stays(*slot));
     let slot_of = |name: &str, free: &mut dyn Iterator<Item = usize>| {
         let old = known.iter().find(|service| service.name == name).map(|service| service.slot);
         old.or_else(|| free.next()).map(|slot| slot as u8)
     };
     let slots = config.services.iter().map(|service| slot_of(&service.name, &mut free));
-    slots.collect::<Option<Vec<_>>>().with_context(|| format!("no more than {MAX_SERVICES} services can be held"))
+    slots
+        .collect::<Option<Vec<_>>>()
+        .with_context(|| format!("no more than {MAX_SERVICES} services can be held"))
 }
 
 /// Writes who has which slot, and clears the words of slots that change hands.
 fn name_services(state: &State, config: &Config, slots: &[u8]) {
     let known = state.services();
     for slot in 0..MAX_SERVICES {
-        let new = config.services.iter().zip(slots).find(|(_, owner)| **owner as usize == slot).map(|(s, _)| s);
+        let new =
+            config.services.iter().zip(slots).find(|(_, owner)| **owner as usize == slot).map(|(s, _)| s);
         let old = known.iter().find(|service| service.slot == slot);
         if old.map(|service| service.name.as_str()) != new.map(|service| service.name.as_str()) {
             state.set_kill(Scope::Service(slot), KillWord::NONE);
@@ -359,7 +374,8 @@ fn hold(
     let old = state.interface_entries().read(target.slot);
     let mut steps = Vec::new();
     let held = (|| {
-        let mut entry = Interface { index: target.index, name: name_bytes(&target.name), ..Interface::zeroed() };
+        let mut entry =
+            Interface { index: target.index, name: name_bytes(&target.name), ..Interface::zeroed() };
         let ingress = pins.link(Way::Ingress, target.slot);
         let fits = mode_fits(mode, AttachedMode::from_abi(old.mode));
         let program = programs.ingress()?;
@@ -389,7 +405,8 @@ fn hold(
                 let id = program
                     .attach_with_options(&target.name, TcAttachType::Egress, options)
                     .context("the kernel refused the tcx program: Linux 6.6 or later is needed")?;
-                let link: FdLink = program.take_link(id)?.try_into().context("the kernel made no tcx link")?;
+                let link: FdLink =
+                    program.take_link(id)?.try_into().context("the kernel made no tcx link")?;
                 link.pin(&egress).context("cannot pin the egress link")?;
                 steps.push(Undo::Made(egress));
             }
@@ -417,7 +434,8 @@ fn live_link(pin: &std::path::Path, interface: u32) -> Result<Option<OwnedFd>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot open {}", pin.display())),
     };
-    let state = sys::link_state(sys::as_fd(&link)).with_context(|| format!("cannot read {}", pin.display()))?;
+    let state =
+        sys::link_state(sys::as_fd(&link)).with_context(|| format!("cannot read {}", pin.display()))?;
     Ok((state.interface == interface).then_some(link))
 }
 
@@ -426,7 +444,8 @@ fn replace(link: OwnedFd, program: &aya::programs::ProgramFd) -> Result<Undo> {
     use std::os::fd::AsFd;
     let before = sys::link_state(sys::as_fd(&link))?.program;
     let before = sys::program_by_id(before).context("cannot open the program that is attached")?;
-    sys::link_update(sys::as_fd(&link), program.as_fd()).context("the kernel refused to replace the program")?;
+    sys::link_update(sys::as_fd(&link), program.as_fd())
+        .context("the kernel refused to replace the program")?;
     Ok(Undo::Replaced(link, before))
 }
 
@@ -454,7 +473,10 @@ fn attach_xdp(
             }
         },
     };
-    let link: FdLink = program.take_link(id)?.try_into().context("the kernel made no XDP link: Linux 5.9 or later is needed")?;
+    let link: FdLink = program
+        .take_link(id)?
+        .try_into()
+        .context("the kernel made no XDP link: Linux 5.9 or later is needed")?;
     link.pin(pin).context("cannot pin the ingress link")?;
     Ok(attached)
 }
@@ -492,4 +514,3 @@ fn refused(error: ProgramError, target: &Target) -> anyhow::Error {
         _ => anyhow!("the kernel refused the XDP program: {}", cause(&error)),
     }
 }
-

@@ -29,11 +29,19 @@ pub(super) struct Programs {
 
 impl Programs {
     pub(super) fn ingress(&mut self) -> Result<&mut Xdp> {
-        Ok(self.object.program_mut("shedder_ingress").context("the object has no ingress program")?.try_into()?)
+        Ok(self
+            .object
+            .program_mut("shedder_ingress")
+            .context("the object has no ingress program")?
+            .try_into()?)
     }
 
     pub(super) fn egress(&mut self) -> Result<&mut SchedClassifier> {
-        Ok(self.object.program_mut("shedder_egress").context("the object has no egress program")?.try_into()?)
+        Ok(self
+            .object
+            .program_mut("shedder_egress")
+            .context("the object has no egress program")?
+            .try_into()?)
     }
 }
 
@@ -62,7 +70,12 @@ impl Generation<'_> {
             let Ok(map) = sys::get_pinned(&pin) else { continue };
             let MapShape { max_entries, .. } = sys::map_shape(sys::as_fd(&map))?;
             if max_entries != entries {
-                tracing::info!(map = name, from = max_entries, to = entries, "a table changes its size and begins empty");
+                tracing::info!(
+                    map = name,
+                    from = max_entries,
+                    to = entries,
+                    "a table changes its size and begins empty"
+                );
                 remove_pin(&pin)?;
             }
         }
@@ -98,7 +111,8 @@ impl Generation<'_> {
     /// Fills the maps of policy. Done before any program that reads them is attached.
     pub(super) fn fill(&self) -> Result<()> {
         let open = |name| -> Result<MapData> {
-            MapData::from_pin(self.pins.policy_map(self.number, name)).with_context(|| format!("cannot open the map {name}"))
+            MapData::from_pin(self.pins.policy_map(self.number, name))
+                .with_context(|| format!("cannot open the map {name}"))
         };
         let mut prefixes4 = BpfHashMap::try_from(Map::HashMap(open(maps::PREFIXES4)?))?;
         for (prefix, policy) in &self.compiled.prefixes4 {
@@ -139,8 +153,12 @@ fn explain(error: aya::EbpfError) -> anyhow::Error {
     }
     let hint = match io_error_of(&error).and_then(|error| error.raw_os_error()) {
         Some(libc::EPERM | libc::EACCES) => "this needs root, or CAP_BPF together with CAP_NET_ADMIN",
-        Some(libc::ENOMEM) => "the kernel has no memory for the maps: lower `source.table`, or raise the memory limit",
-        Some(libc::EROFS) => "the BPF file system is read-only: remount it with `mount -o remount,rw /sys/fs/bpf`",
+        Some(libc::ENOMEM) => {
+            "the kernel has no memory for the maps: lower `source.table`, or raise the memory limit"
+        }
+        Some(libc::EROFS) => {
+            "the BPF file system is read-only: remount it with `mount -o remount,rw /sys/fs/bpf`"
+        }
         _ => "Linux 6.6 or later with BPF is needed",
     };
     anyhow!(error).context(format!("the kernel ({kernel}) refused to load the programs: {hint}"))

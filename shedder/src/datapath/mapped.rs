@@ -35,7 +35,8 @@ unsafe impl Words for shedder_common::bucket::Set {}
 impl<T> Mapped<T> {
     /// Maps the pinned map at `path`, whose values must have the size of `T`.
     pub(super) fn open(path: &Path) -> Result<Mapped<T>> {
-        let map = sys::get_pinned(path).with_context(|| format!("cannot open the pinned map {}", path.display()))?;
+        let map = sys::get_pinned(path)
+            .with_context(|| format!("cannot open the pinned map {}", path.display()))?;
         let shape = sys::map_shape(sys::as_fd(&map))?;
         if shape.value_size as usize != size_of::<T>() {
             bail!(

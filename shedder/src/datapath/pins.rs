@@ -82,7 +82,8 @@ impl Pins {
     /// Makes the directories, and locks them against every other process that would change what is attached.
     pub(super) fn create_and_lock(&self) -> Result<File> {
         let parent = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let is_bpffs = sys::is_bpffs(parent).with_context(|| format!("cannot look at {}", parent.display()))?;
+        let is_bpffs =
+            sys::is_bpffs(parent).with_context(|| format!("cannot look at {}", parent.display()))?;
         if !is_bpffs {
             bail!(
                 "{} is not on a BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf`, or name a directory on \
@@ -92,7 +93,10 @@ impl Pins {
         }
         for directory in [self.root.join("maps"), self.root.join("links"), self.policies()] {
             fs::create_dir_all(&directory).with_context(|| {
-                format!("cannot make {}: this needs root, and a BPF file system that is writable", directory.display())
+                format!(
+                    "cannot make {}: this needs root, and a BPF file system that is writable",
+                    directory.display()
+                )
             })?;
         }
         self.lock()
@@ -137,7 +141,9 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("cannot list {}", directory.display())),
     };
-    listing.map(|entry| Ok(entry.with_context(|| format!("cannot list {}", directory.display()))?.path())).collect()
+    listing
+        .map(|entry| Ok(entry.with_context(|| format!("cannot list {}", directory.display()))?.path()))
+        .collect()
 }
 
 /// Removes a directory and the pins in it.

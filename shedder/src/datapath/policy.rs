@@ -3,7 +3,8 @@
 use crate::config::{Config, Mode, Posture, Protocol, Rates, Rule, Shed};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use shedder_common::abi::{
-    ABI_VERSION, Limits, MAX_LIFELINE_PORTS, MAX_PREFIX_LENGTHS, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy,
+    ABI_VERSION, Limits, MAX_LIFELINE_PORTS, MAX_PREFIX_LENGTHS, Policy, PortEntry, Prefix4, Prefix6,
+    PrefixPolicy,
 };
 use shedder_common::bucket::{Rate, WAYS};
 use shedder_common::class::Class;
@@ -152,8 +153,11 @@ fn limits(config: &Config, rule: &Rule) -> Limits {
 /// Every prefix that a rule or a lifeline names, with all that holds inside it: the longest rule around it, and the
 /// ports of every lifeline around it.
 fn resolve(config: &Config) -> BTreeMap<IpNet, PrefixPolicy> {
-    let ruled: Vec<(IpNet, &Rule)> =
-        config.rules.iter().flat_map(|rule| rule.sources.iter().map(move |net| (net.trunc(), rule))).collect();
+    let ruled: Vec<(IpNet, &Rule)> = config
+        .rules
+        .iter()
+        .flat_map(|rule| rule.sources.iter().map(move |net| (net.trunc(), rule)))
+        .collect();
     let lifelines: Vec<(IpNet, &[u16])> = config
         .lifelines
         .iter()
@@ -177,7 +181,8 @@ fn prefix_policy<'a>(
     rule: Option<&Rule>,
     lifelines: impl Iterator<Item = &'a [u16]>,
 ) -> PrefixPolicy {
-    let mut policy = PrefixPolicy { limits: limits(config, rule.unwrap_or(&Rule::default())), ..Default::default() };
+    let mut policy =
+        PrefixPolicy { limits: limits(config, rule.unwrap_or(&Rule::default())), ..Default::default() };
     if let Some(rule) = rule {
         policy.flags |= PrefixPolicy::RULE;
         if rule.deny {

@@ -7,8 +7,8 @@ use super::{AttachedMode, NotAttached};
 use anyhow::{Context, Result, bail};
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use shedder_common::abi::{
-    ABI_VERSION, Cell, Control, Interface, InterfaceCounters, Kills, MAGIC, MAX_INTERFACES, MAX_SERVICES, Meta,
-    NAME_LEN, Offered, Service, maps,
+    ABI_VERSION, Cell, Control, Interface, InterfaceCounters, Kills, MAGIC, MAX_INTERFACES, MAX_SERVICES,
+    Meta, NAME_LEN, Offered, Service, maps,
 };
 use shedder_common::bucket::{self, Set};
 use shedder_common::class::PRIORITIES;
@@ -94,7 +94,10 @@ impl State {
             return match error.kind() {
                 std::io::ErrorKind::NotFound => Err(NotAttached::under(pins).into()),
                 std::io::ErrorKind::PermissionDenied => {
-                    bail!("{} cannot be opened: this needs root (or CAP_BPF and access to it)", path.display())
+                    bail!(
+                        "{} cannot be opened: this needs root (or CAP_BPF and access to it)",
+                        path.display()
+                    )
                 }
                 _ => Err(error).with_context(|| format!("cannot open the pinned map {}", path.display())),
             };
@@ -338,7 +341,8 @@ impl OfferedWork {
 }
 
 fn per_cpu<T: bytemuck::Pod>(path: &std::path::Path) -> Result<PerCpuArray<MapData, Value<T>>> {
-    let data = MapData::from_pin(path).with_context(|| format!("cannot open the pinned map {}", path.display()))?;
+    let data =
+        MapData::from_pin(path).with_context(|| format!("cannot open the pinned map {}", path.display()))?;
     PerCpuArray::try_from(Map::PerCpuArray(data)).with_context(|| {
         format!("{} is not the map that this build knows: it was made by another build", path.display())
     })

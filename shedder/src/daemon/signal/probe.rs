@@ -1,8 +1,8 @@
 //! Asks a service for its latency: one TCP connection each time, and a GET over it where the target is HTTP.
 
 use super::inbox::{InFlight, Inbox, Sample, monotonic};
-use crate::control::Outcome;
 use crate::config::ProbeTarget;
+use crate::control::Outcome;
 use anyhow::{Context, anyhow, ensure};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
