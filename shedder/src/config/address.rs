@@ -17,7 +17,10 @@ impl Scalar for InterfaceName {
         let is_allowed = |c: char| !c.is_whitespace() && !c.is_control() && c != '/' && c != ':';
         match value.as_str() {
             Some(name)
-                if (1..=15).contains(&name.len()) && name.chars().all(is_allowed) && name != "." && name != ".." =>
+                if (1..=15).contains(&name.len())
+                    && name.chars().all(is_allowed)
+                    && name != "."
+                    && name != ".." =>
             {
                 Ok(name.to_owned())
             }
@@ -43,7 +46,9 @@ impl Scalar for ServiceName {
     fn convert(&self, value: &DeValue<'_>) -> Result<String, String> {
         let is_allowed = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
         match value.as_str() {
-            Some(name) if (1..=31).contains(&name.len()) && name.bytes().all(is_allowed) => Ok(name.to_owned()),
+            Some(name) if (1..=31).contains(&name.len()) && name.bytes().all(is_allowed) => {
+                Ok(name.to_owned())
+            }
             _ => Err(self.wrong(value)),
         }
     }
@@ -129,7 +134,9 @@ impl Scalar for SocketPath {
 
     fn convert(&self, value: &DeValue<'_>) -> Result<PathBuf, String> {
         match value.as_str() {
-            Some(path) if path.len() <= 107 && path.starts_with('/') && !path.contains('\0') => Ok(path.into()),
+            Some(path) if path.len() <= 107 && path.starts_with('/') && !path.contains('\0') => {
+                Ok(path.into())
+            }
             _ => Err(self.wrong(value)),
         }
     }
@@ -195,7 +202,9 @@ fn http_target(rest: &str) -> Result<ProbeTarget, String> {
 
 fn tcp_target(rest: &str) -> Result<ProbeTarget, String> {
     if rest.contains('/') {
-        return Err("has a path, which a TCP connection has no use for: must be \"tcp://ADDRESS:PORT\"".into());
+        return Err(
+            "has a path, which a TCP connection has no use for: must be \"tcp://ADDRESS:PORT\"".into()
+        );
     }
     let authority = Authority::parse(rest)?;
     let port = authority.port.ok_or("has no port: must be \"tcp://ADDRESS:PORT\"")?;
@@ -222,7 +231,9 @@ impl Authority {
             let port = match port.strip_prefix(':') {
                 Some(port) => Some(parse_port(port)?),
                 None if port.is_empty() => None,
-                None => return Err(format!("has {} after the IPv6 address, which is no port", abridged(port))),
+                None => {
+                    return Err(format!("has {} after the IPv6 address, which is no port", abridged(port)));
+                }
             };
             return Ok(Authority { host: format!("[{address}]"), address: address.into(), port });
         }
@@ -300,7 +311,9 @@ mod tests {
         assert_eq!(convert(&Prefix, "::/0"), Ok("::/0".parse().unwrap()));
         assert_refused(&Prefix, "192.0.2.1/24", "\"192.0.2.0/24\" for the whole prefix or \"192.0.2.1\"");
         assert_refused(&Prefix, "::ffff:192.0.2.0/120", "write \"192.0.2.0/24\"");
-        for text in ["", "192.0.2.0/33", "192.0.2/24", "example.org", "fe80::1%eth0", "192.0.2.0/255.255.255.0"] {
+        for text in
+            ["", "192.0.2.0/33", "192.0.2/24", "example.org", "fe80::1%eth0", "192.0.2.0/255.255.255.0"]
+        {
             assert!(convert(&Prefix, text).is_err(), "{text:?}");
         }
     }

@@ -67,7 +67,8 @@ impl Lifelines {
     fn new(config: &Config, peers: &[Named], mistakes: &Mistakes) -> Lifelines {
         let mut ports: HashMap<IpNet, Option<BTreeSet<u16>>> = HashMap::new();
         // Where the ports are wrong nothing is known of the lifeline.
-        for peer in peers.iter().filter(|peer| mistakes.is_sound(&format!("lifeline[{}].ports", peer.owner))) {
+        for peer in peers.iter().filter(|peer| mistakes.is_sound(&format!("lifeline[{}].ports", peer.owner)))
+        {
             let own = &config.lifelines[peer.owner].ports;
             let merged = ports.entry(peer.prefix).or_insert_with(|| Some(BTreeSet::new()));
             if own.is_empty() {
@@ -101,7 +102,8 @@ impl Checks<'_> {
 
     /// Notes a contradiction between two keys, at the first of them that the file has: the other is a default.
     fn contradiction(&mut self, paths: [&str; 2], message: String) {
-        let found = paths.iter().find_map(|path| self.root.find(path).map(|value| (path, value.span().start)));
+        let found =
+            paths.iter().find_map(|path| self.root.find(path).map(|value| (path, value.span().start)));
         if let Some((path, offset)) = found {
             self.mistakes.add(offset, path, message);
         }
@@ -169,9 +171,8 @@ impl Checks<'_> {
         }
         let Control { min_samples, window, .. } = self.config.control;
         let every_path = path("signal.every");
-        let is_known = self.knows(&every_path)
-            && self.knows("control.min_samples")
-            && self.knows("control.window");
+        let is_known =
+            self.knows(&every_path) && self.knows("control.min_samples") && self.knows("control.window");
         if is_known && *every * min_samples > window {
             let message = format!(
                 "a probe every {} is too seldom: control.min_samples, which is {min_samples}, do not fit into \
@@ -179,8 +180,11 @@ impl Checks<'_> {
                 format(*every),
                 format(window)
             );
-            let control_path =
-                if self.root.find("control.window").is_some() { "control.window" } else { "control.min_samples" };
+            let control_path = if self.root.find("control.window").is_some() {
+                "control.window"
+            } else {
+                "control.min_samples"
+            };
             self.contradiction([&every_path, control_path], message);
         }
     }

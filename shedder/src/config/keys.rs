@@ -12,8 +12,10 @@ use shedder_common::class::Class;
 use std::ops::Bound::{Excluded, Included};
 use std::time::Duration;
 
-const MODES: Word<Mode> =
-    Word { words: &[("auto", Mode::Auto), ("native", Mode::Native), ("generic", Mode::Generic)], foreign: &[] };
+const MODES: Word<Mode> = Word {
+    words: &[("auto", Mode::Auto), ("native", Mode::Native), ("generic", Mode::Generic)],
+    foreign: &[],
+};
 
 const POSTURES: Word<Posture> = Word {
     words: &[("open", Posture::Open), ("hold", Posture::Hold), ("closed", Posture::Closed)],
@@ -46,8 +48,7 @@ const SIGNALS: Word<SignalKind> = Word {
 const PER_SECOND: Integer<u64> = Integer { min: 1, max: 1_000_000_000, zero: Some("no limit") };
 
 /// A frame of the usual size must fit into a second of the rate.
-const BYTES_PER_SECOND: Integer<u64> =
-    Integer { min: 1_500, max: 1_000_000_000_000, zero: Some("no limit") };
+const BYTES_PER_SECOND: Integer<u64> = Integer { min: 1_500, max: 1_000_000_000_000, zero: Some("no limit") };
 
 const PORT: Integer<u16> = Integer { min: 1, max: u16::MAX, zero: None };
 

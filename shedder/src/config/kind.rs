@@ -79,13 +79,12 @@ impl<S: Scalar> Kind for S {
     }
 }
 
-/// A list of at least one thing, each once.
+/// A list of things, each once.
 pub(super) struct List<S> {
     pub(super) of: S,
     /// The things, in the plural.
     pub(super) things: &'static str,
     pub(super) max: usize,
-    /// Whether a list of none means something else than no list.
     pub(super) may_be_empty: bool,
 }
 
@@ -94,11 +93,14 @@ impl<S: Scalar<Value: Clone + Eq + Hash>> Kind for List<S> {
 
     fn read(&self, node: Node<'_>, mistakes: &mut Mistakes) -> Option<Self::Value> {
         let Some(elements) = node.value.get_ref().as_array() else {
-            node.refuse(format!("must be {}, not {}", self.describe(), shown(node.value.get_ref())), mistakes);
+            node.refuse(
+                format!("must be {}, not {}", self.describe(), shown(node.value.get_ref())),
+                mistakes,
+            );
             return None;
         };
         if elements.is_empty() && !self.may_be_empty {
-            node.refuse(format!("is empty: must be {}, or left out", self.describe()), mistakes);
+            node.refuse(format!("is empty: must be {}", self.describe()), mistakes);
             return None;
         }
         if elements.len() > self.max {
@@ -124,11 +126,13 @@ impl<S: Scalar<Value: Clone + Eq + Hash>> Kind for List<S> {
     }
 
     fn describe(&self) -> String {
-        if self.max == usize::MAX {
-            format!("a list of {}, each once", self.things)
-        } else {
-            format!("a list of at most {} {}, each once", self.max, self.things)
-        }
+        let how_many = match (self.may_be_empty, self.max) {
+            (true, usize::MAX) => String::new(),
+            (true, max) => format!("at most {max} "),
+            (false, usize::MAX) => "one or more ".into(),
+            (false, max) => format!("1 to {max} "),
+        };
+        format!("a list of {how_many}{}, each once", self.things)
     }
 }
 

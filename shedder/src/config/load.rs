@@ -64,7 +64,9 @@ fn read(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| because(&error))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("is larger than {MAX_BYTES} bytes (1 MiB), the most that a configuration may have"));
+        return Err(format!(
+            "is larger than {MAX_BYTES} bytes (1 MiB), the most that a configuration may have"
+        ));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
@@ -76,7 +78,9 @@ fn read(path: &Path) -> Result<String, String> {
 fn because(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "does not exist: name the configuration file".into(),
-        io::ErrorKind::PermissionDenied => "may not be read: run as root, or allow this user to read it".into(),
+        io::ErrorKind::PermissionDenied => {
+            "may not be read: run as root, or allow this user to read it".into()
+        }
         io::ErrorKind::IsADirectory => "is a directory: name the configuration file in it".into(),
         _ => format!("cannot be read: {error}"),
     }

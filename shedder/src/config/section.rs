@@ -152,7 +152,11 @@ impl<'a> Table<'a> {
     pub(super) fn tables(&self, name: &str, max: usize, mistakes: &mut Mistakes) -> Vec<Option<Table<'a>>> {
         let Some(value) = self.entries.get(name) else { return Vec::new() };
         let Some(elements) = value.get_ref().as_array() else {
-            self.refuse(name, &format!("must be a list of tables: write [[{name}]], once for each"), mistakes);
+            self.refuse(
+                name,
+                &format!("must be a list of tables: write [[{name}]], once for each"),
+                mistakes,
+            );
             return Vec::new();
         };
         let mut tables = Vec::with_capacity(elements.len());
@@ -172,7 +176,10 @@ impl<'a> Table<'a> {
     }
 
     /// The elements of a list, and their index; none where there is no such list.
-    pub(super) fn elements(&self, name: &str) -> impl Iterator<Item = (usize, &'a Spanned<DeValue<'a>>)> + use<'a> {
+    pub(super) fn elements(
+        &self,
+        name: &str,
+    ) -> impl Iterator<Item = (usize, &'a Spanned<DeValue<'a>>)> + use<'a> {
         let list = self.entries.get(name).and_then(|value| value.get_ref().as_array());
         list.into_iter().flat_map(|elements| elements.iter().enumerate())
     }
