@@ -21,8 +21,8 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         any::<bool>(),
         nanoseconds(60_000_000_000, 86_400_000_000_000),
     );
-    let peers = (vec(lifeline(), 0..4), rules(), control(), source(), newcomers(), endpoint());
-    (top, peers).prop_flat_map(|(top, (lifelines, rules, control, source, newcomers, endpoint))| {
+    let tables = (vec(lifeline(), 0..4), rules(), control(), source(), newcomers(), endpoint());
+    (top, tables).prop_flat_map(|(top, (lifelines, rules, control, source, newcomers, endpoint))| {
         let lease = nanoseconds(100_000_000.max(control.interval.as_nanos() as u64 * 5), 60_000_000_000);
         let services = vec(service(control.clone()), 0..5);
         (lease, services).prop_map(move |(lease, services)| {

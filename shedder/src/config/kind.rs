@@ -17,7 +17,9 @@ pub(super) struct Node<'a> {
 impl Node<'_> {
     /// Notes that this value is wrong.
     pub(super) fn refuse(&self, message: impl Into<String>, mistakes: &mut Mistakes) {
-        if !self.is_placeholder() {
+        if self.is_placeholder() {
+            mistakes.doubt(self.path);
+        } else {
             mistakes.add(self.value.span().start, self.path, message);
         }
     }

@@ -32,7 +32,7 @@ impl fmt::Display for Mistake {
 pub(super) struct Mistakes {
     syntax: Vec<(usize, String)>,
     keys: Vec<(usize, String, String)>,
-    paths: HashSet<String>,
+    doubtful: HashSet<String>,
 }
 
 impl Mistakes {
@@ -43,9 +43,18 @@ impl Mistakes {
 
     /// The key at `path`, whose text is at `offset`, is wrong.
     pub(super) fn add(&mut self, offset: usize, path: impl fmt::Display, message: impl Into<String>) {
+        self.doubt(&path);
+        self.keys.push((offset, path.to_string(), message.into()));
+    }
+
+    /// What the key at `path` means is not known.
+    pub(super) fn doubt(&mut self, path: impl fmt::Display) {
         let path = path.to_string();
-        self.paths.insert(path.clone());
-        self.keys.push((offset, path, message.into()));
+        // What is wrong with an element is wrong with its list.
+        if let Some((list, _)) = path.strip_suffix(']').and_then(|path| path.rsplit_once('[')) {
+            self.doubtful.insert(list.to_owned());
+        }
+        self.doubtful.insert(path);
     }
 
     /// The key at `path` is missing from the table at `offset`. Said only of a file that is TOML throughout: else
@@ -63,7 +72,7 @@ impl Mistakes {
 
     /// Whether nothing is known to be wrong with the key at `path`.
     pub(super) fn is_sound(&self, path: &str) -> bool {
-        !self.paths.contains(path)
+        !self.doubtful.contains(path)
     }
 
     /// Every mistake, in the order of the text. Of a line that is not TOML, only that is said, once: the parser

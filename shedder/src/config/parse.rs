@@ -51,8 +51,8 @@ fn not_toml(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// At a line such as `lease "2s"` the parser gives up and drops all that follows. The text with blanks in place of
-/// the lines of which it can make nothing by themselves; none where there is no such line. A line that may open or
-/// close something stays.
+/// the lines of which it can make nothing by themselves; none where there is no such line. A table's header stays,
+/// and so does a line that may open or close a list.
 fn without_hopeless_lines(text: &str, errors: &[toml::de::Error]) -> Option<String> {
     let mut offsets: Vec<usize> = errors.iter().map(offset_of).collect();
     offsets.sort_unstable();
@@ -67,7 +67,10 @@ fn without_hopeless_lines(text: &str, errors: &[toml::de::Error]) -> Option<Stri
         let end = text[offset..].find('\n').map_or(text.len(), |newline| offset + newline);
         judged = end + 1;
         let line = &text[start..end];
-        if !line.contains(['[', ']', '{', '}']) && DeTable::parse_recoverable(line).0.get_ref().is_empty() {
+        let is_balanced = |open, close| line.matches(open).count() == line.matches(close).count();
+        let stands_alone =
+            is_balanced('[', ']') && is_balanced('{', '}') && !line.trim_start().starts_with('[');
+        if stands_alone && DeTable::parse_recoverable(line).0.get_ref().is_empty() {
             rest.get_or_insert_with(|| text.to_owned()).replace_range(start..end, &" ".repeat(end - start));
         }
     }

@@ -196,7 +196,7 @@ fn keys_that_are_wrong_by_themselves() {
         ("[source]\nipv6_prefix = 15", "source.ipv6_prefix", "from 16 to 128"),
         ("[source]\ntable = 1_000_000", "source.table", "524_288 and 1_048_576"),
         ("[newcomers]\nproven_for = \"31days\"", "newcomers.proven_for", "\"30days\""),
-        ("[control]\nkp = -0.1", "control.kp", "from 0 to 1000000"),
+        ("[control]\nkp = -0.1", "control.kp", "from 0 to 1_000_000"),
         ("[control]\nki = nan", "control.ki", "not nan"),
         ("[control]\nslew_up = 0", "control.slew_up", "above 0"),
         ("[control]\nadmission_floor = 0.0", "control.admission_floor", "from 0.001 to 1"),
@@ -356,6 +356,21 @@ fn lifelines_for_everybody() {
 }
 
 #[test]
+fn ports_that_are_wrong_are_not_every_port() {
+    let denied =
+        "[[rule]]\nsources = [\"10.0.0.1\"]\ndeny = true\n[[lifeline]]\npeers = [\"0.0.0.0/0\"]\n".to_owned();
+    for (ports, path) in [
+        ("ports = [0]", "lifeline[0].ports[0]"),
+        ("ports = []", "lifeline[0].ports"),
+        ("ports = 22", "lifeline[0].ports"),
+        ("ports =", ""),
+        ("ports [22]", ""),
+    ] {
+        assert_mistake(&(denied.clone() + ports), path, "");
+    }
+}
+
+#[test]
 fn rules_that_contradict_something() {
     let rule = |source: &str| format!("[[rule]]\nsources = [\"{source}\"]\ndeny = true\n");
     let twice = rule("10.0.0.0/8") + &rule("10.0.0.0/8").replace("deny = true", "class = \"low\"");
@@ -377,7 +392,7 @@ const LINES: &[(&str, &str)] = &[
     ("mode = \"auto\"", "mode = \"fast\""),
     ("dry_run = false", "dry-run = false"),
     ("lease = \"2s\"", "lease = \"2h\""),
-    ("# no comment", "no comment"),
+    ("# no comment", "no [comment]"),
     ("[source]", "[source]"),
     ("packets_per_second = 10", "packets_per_second = 10.5"),
     ("burst = \"1s\"", "burst = 1s"),
