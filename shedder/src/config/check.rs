@@ -15,8 +15,8 @@ use std::collections::{BTreeSet, HashMap};
 pub(super) fn check(config: &Config, root: &Table<'_>, mistakes: &mut Mistakes) {
     let peers = prefixes(root, "lifeline", "peers");
     let sources = prefixes(root, "rule", "sources");
-    let lifelines = Lifelines::new(config, &peers, mistakes);
     let mut checks = Checks { config, root, mistakes };
+    let lifelines = checks.lifelines(&peers);
     checks.times();
     checks.services();
     checks.rules_say_something();
@@ -30,16 +30,17 @@ pub(super) fn check(config: &Config, root: &Table<'_>, mistakes: &mut Mistakes) 
 /// A prefix in a list of a lifeline or a rule.
 struct Named {
     prefix: IpNet,
+    array: &'static str,
     /// Which lifeline or rule.
     owner: usize,
-    path: (&'static str, &'static str, usize),
+    list: &'static str,
+    element: usize,
     offset: usize,
 }
 
 impl Named {
     fn path(&self) -> String {
-        let (array, list, element) = self.path;
-        format!("{array}[{}].{list}[{element}]", self.owner)
+        format!("{}[{}].{}[{}]", self.array, self.owner, self.list, self.element)
     }
 }
 
@@ -50,7 +51,8 @@ fn prefixes(root: &Table<'_>, array: &'static str, list: &'static str) -> Vec<Na
         let elements = table.get_ref().get(list).and_then(|list| list.get_ref().as_array());
         for (element, value) in elements.into_iter().flat_map(|elements| elements.iter().enumerate()) {
             if let Ok(prefix) = Prefix.convert(value.get_ref()) {
-                found.push(Named { prefix, owner, path: (array, list, element), offset: value.span().start });
+                let offset = value.span().start;
+                found.push(Named { prefix, array, owner, list, element, offset });
             }
         }
     }
@@ -64,22 +66,6 @@ struct Lifelines {
 }
 
 impl Lifelines {
-    fn new(config: &Config, peers: &[Named], mistakes: &Mistakes) -> Lifelines {
-        let mut ports: HashMap<IpNet, Option<BTreeSet<u16>>> = HashMap::new();
-        // Where the ports are wrong nothing is known of the lifeline.
-        for peer in peers.iter().filter(|peer| mistakes.is_sound(&format!("lifeline[{}].ports", peer.owner)))
-        {
-            let own = &config.lifelines[peer.owner].ports;
-            let merged = ports.entry(peer.prefix).or_insert_with(|| Some(BTreeSet::new()));
-            if own.is_empty() {
-                *merged = None;
-            } else if let Some(merged) = merged {
-                merged.extend(own);
-            }
-        }
-        Lifelines { ports }
-    }
-
     /// The ports of all lifelines that contain the prefix, each with the prefix that it was given to; the nearest
     /// first.
     fn containing(&self, prefix: IpNet) -> impl Iterator<Item = (IpNet, Option<&BTreeSet<u16>>)> {
@@ -100,13 +86,31 @@ impl Checks<'_> {
         self.mistakes.is_sound(path) && (self.mistakes.is_toml() || self.root.find(path).is_some())
     }
 
-    /// Notes a contradiction between two keys, at the first of them that the file has: the other is a default.
-    fn contradiction(&mut self, paths: [&str; 2], message: String) {
-        let found =
-            paths.iter().find_map(|path| self.root.find(path).map(|value| (path, value.span().start)));
+    /// Notes a contradiction between keys, at the first of them that the file has: the others are defaults.
+    fn contradiction(&mut self, paths: &[&str], message: String) {
+        let found = paths.iter().find_map(|path| Some((path, self.root.find(path)?.span().start)));
         if let Some((path, offset)) = found {
             self.mistakes.add(offset, path, message);
         }
+    }
+
+    /// What is known of the lifelines.
+    fn lifelines(&self, peers: &[Named]) -> Lifelines {
+        let mut ports: HashMap<IpNet, Option<BTreeSet<u16>>> = HashMap::new();
+        for peer in peers.iter().filter(|peer| self.knows_ports(peer.owner)) {
+            let own = &self.config.lifelines[peer.owner].ports;
+            let merged = ports.entry(peer.prefix).or_insert_with(|| Some(BTreeSet::new()));
+            if own.is_empty() {
+                *merged = None;
+            } else if let Some(merged) = merged {
+                merged.extend(own);
+            }
+        }
+        Lifelines { ports }
+    }
+
+    fn knows_ports(&self, lifeline: usize) -> bool {
+        self.knows(&format!("lifeline[{lifeline}].ports"))
     }
 
     fn times(&mut self) {
@@ -120,7 +124,7 @@ impl Checks<'_> {
                 format(interval),
                 format(interval * 5)
             );
-            self.contradiction(["lease", "control.interval"], message);
+            self.contradiction(&["lease", "control.interval"], message);
         }
         if self.knows("control.window") && self.knows("control.interval") && window < interval {
             let message = format!(
@@ -129,7 +133,7 @@ impl Checks<'_> {
                 format(window),
                 format(interval)
             );
-            self.contradiction(["control.window", "control.interval"], message);
+            self.contradiction(&["control.window", "control.interval"], message);
         }
     }
 
@@ -142,7 +146,7 @@ impl Checks<'_> {
                 && let Some(first) = names.insert(service.name.as_str(), index)
             {
                 let message = format!("is the name of service[{first}] as well: names must differ");
-                self.contradiction([&path("name"), &path("name")], message);
+                self.contradiction(&[&path("name")], message);
             }
             let protocol = path("protocol");
             if service.port != 0
@@ -150,7 +154,7 @@ impl Checks<'_> {
                 && let Some(first) = ports.insert((service.protocol, service.port), index)
             {
                 let message = format!("is the port of service[{first}] as well, with the same protocol");
-                self.contradiction([&path("port"), &protocol], message);
+                self.contradiction(&[&path("port")], message);
             }
             self.signal(index, service);
         }
@@ -167,7 +171,7 @@ impl Checks<'_> {
                 format(*timeout),
                 format(service.target)
             );
-            self.contradiction([&timeout_path, &target_path], message);
+            self.contradiction(&[&timeout_path, &target_path], message);
         }
         let Control { min_samples, window, .. } = self.config.control;
         let every_path = path("signal.every");
@@ -180,12 +184,7 @@ impl Checks<'_> {
                 format(*every),
                 format(window)
             );
-            let control_path = if self.root.find("control.window").is_some() {
-                "control.window"
-            } else {
-                "control.min_samples"
-            };
-            self.contradiction([&every_path, control_path], message);
+            self.contradiction(&[&every_path, "control.window", "control.min_samples"], message);
         }
     }
 
@@ -203,7 +202,7 @@ impl Checks<'_> {
 
     fn lifelines_for_everybody(&mut self, peers: &[Named]) {
         for peer in peers.iter().filter(|peer| peer.prefix.prefix_len() == 0) {
-            if !self.knows(&format!("lifeline[{}].ports", peer.owner)) {
+            if !self.knows_ports(peer.owner) {
                 continue;
             }
             let ports = &self.config.lifelines[peer.owner].ports;

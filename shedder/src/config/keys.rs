@@ -7,7 +7,7 @@ use super::kind::List;
 use super::model::*;
 use super::scalar::{Flag, Integer, PowerOfTwo, Real, Word};
 use super::section::{Absent, Entry, Key, Section};
-use shedder_common::abi::{MAX_INTERFACES, MAX_LIFELINE_PORTS};
+use shedder_common::abi::{MAX_INTERFACES, MAX_LIFELINE_PORTS, MAX_PREFIX_LENGTHS, MAX_SERVICES};
 use shedder_common::class::Class;
 use std::ops::Bound::{Excluded, Included};
 use std::time::Duration;
@@ -65,6 +65,9 @@ const fn milliseconds(min: u64, max: u64) -> Span {
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const DAY: u64 = 24 * 60 * MINUTE;
+
+// The prose below names these numbers.
+const _: () = assert!(MAX_SERVICES == 256 && MAX_PREFIX_LENGTHS == 33 && MAX_LIFELINE_PORTS == 16);
 
 /// Each section's header and the names that it knows.
 pub(super) fn catalogue() -> Vec<(&'static str, Vec<&'static str>)> {
@@ -345,7 +348,7 @@ impl Section for Service {
     const HEADER: &'static str = "[[service]]";
     const ABOUT: &'static str = "What is protected: a local port, with a loop and a cutoff of its own; once for each \
                                  of at most 256 services. Each name and each pair of protocol and port may stand \
-                                 once. Where its latency is observed says `signal`, a table described below.";
+                                 once. `signal`, a table described below, says where its latency is observed.";
     const TABLES: &'static [&'static str] = &["signal"];
     const KEYS: &'static [&'static dyn Entry<Service>] = &[
         &Key::<Self, _> {
@@ -469,7 +472,7 @@ impl Section for SignalKeys {
         &Key::<Self, _> {
             name: "url",
             kind: ProbeUrl,
-            absent: Absent::Means("a mistake for `probe`"),
+            absent: Absent::Means("required for `probe`"),
             meaning: "What is asked. The address is an IP address (IPv6 in brackets) or `localhost`, which is \
                       127.0.0.1: the loop must not wait for a resolver. `http` has the port 80 unless given.",
             get: |signal| signal.url.clone(),

@@ -17,7 +17,9 @@ pub(super) struct Node<'a> {
 impl Node<'_> {
     /// Notes that this value is wrong.
     pub(super) fn refuse(&self, message: impl Into<String>, mistakes: &mut Mistakes) {
-        if !self.is_placeholder() {
+        if self.is_placeholder() {
+            mistakes.doubt(self.path);
+        } else {
             mistakes.add(self.value.span().start, self.path, message);
         }
     }
@@ -79,13 +81,12 @@ impl<S: Scalar> Kind for S {
     }
 }
 
-/// A list of at least one thing, each once.
+/// A list of things, each once.
 pub(super) struct List<S> {
     pub(super) of: S,
     /// The things, in the plural.
     pub(super) things: &'static str,
     pub(super) max: usize,
-    /// Whether a list of none means something else than no list.
     pub(super) may_be_empty: bool,
 }
 
@@ -101,7 +102,7 @@ impl<S: Scalar<Value: Clone + Eq + Hash>> Kind for List<S> {
             return None;
         };
         if elements.is_empty() && !self.may_be_empty {
-            node.refuse(format!("is empty: must be {}, or left out", self.describe()), mistakes);
+            node.refuse(format!("is empty: must be {}", self.describe()), mistakes);
             return None;
         }
         if elements.len() > self.max {
@@ -127,11 +128,13 @@ impl<S: Scalar<Value: Clone + Eq + Hash>> Kind for List<S> {
     }
 
     fn describe(&self) -> String {
-        if self.max == usize::MAX {
-            format!("a list of {}, each once", self.things)
-        } else {
-            format!("a list of at most {} {}, each once", self.max, self.things)
-        }
+        let how_many = match (self.may_be_empty, self.max) {
+            (true, usize::MAX) => String::new(),
+            (true, max) => format!("at most {max} "),
+            (false, usize::MAX) => "one or more ".into(),
+            (false, max) => format!("1 to {max} "),
+        };
+        format!("a list of {how_many}{}, each once", self.things)
     }
 }
 

@@ -32,7 +32,7 @@ impl fmt::Display for Mistake {
 pub(super) struct Mistakes {
     syntax: Vec<(usize, String)>,
     keys: Vec<(usize, String, String)>,
-    paths: HashSet<String>,
+    doubtful: HashSet<String>,
 }
 
 impl Mistakes {
@@ -43,9 +43,18 @@ impl Mistakes {
 
     /// The key at `path`, whose text is at `offset`, is wrong.
     pub(super) fn add(&mut self, offset: usize, path: impl fmt::Display, message: impl Into<String>) {
+        self.doubt(&path);
+        self.keys.push((offset, path.to_string(), message.into()));
+    }
+
+    /// What the key at `path` means is not known.
+    pub(super) fn doubt(&mut self, path: impl fmt::Display) {
         let path = path.to_string();
-        self.paths.insert(path.clone());
-        self.keys.push((offset, path, message.into()));
+        // What is wrong with an element is wrong with its list.
+        if let Some((list, _)) = path.strip_suffix(']').and_then(|path| path.rsplit_once('[')) {
+            self.doubtful.insert(list.to_owned());
+        }
+        self.doubtful.insert(path);
     }
 
     /// The key at `path` is missing from the table at `offset`. Said only of a file that is TOML throughout: else
@@ -63,34 +72,34 @@ impl Mistakes {
 
     /// Whether nothing is known to be wrong with the key at `path`.
     pub(super) fn is_sound(&self, path: &str) -> bool {
-        !self.paths.contains(path)
+        !self.doubtful.contains(path)
     }
 
-    /// Every mistake, in the order of the text. What a line that is not TOML seems to say is left out: the parser
-    /// guessed it.
+    /// Every mistake, in the order of the text. Of a line that is not TOML, only that is said, once: the parser
+    /// guessed the rest of it.
     pub(super) fn locate(self, text: &str) -> Vec<Mistake> {
         let mut positions = Positions::new(text);
-        let mut all: Vec<_> = self
-            .keys
-            .into_iter()
-            .map(|(offset, path, message)| (offset, true, path, message))
-            .chain(self.syntax.into_iter().map(|(offset, message)| (offset, false, String::new(), message)))
-            .collect();
-        all.sort();
-        let located: Vec<(bool, Mistake)> = all
-            .into_iter()
-            .map(|(offset, is_key, path, message)| {
-                let (line, column) = positions.at(offset);
-                (is_key, Mistake { path, line, column, message })
-            })
-            .collect();
-        let broken: HashSet<usize> =
-            located.iter().filter(|(is_key, _)| !is_key).map(|(_, mistake)| mistake.line).collect();
+        let mut syntax = self.syntax;
+        syntax.sort_by_key(|(offset, _)| *offset);
+        let mut located: Vec<Mistake> = Vec::new();
+        let mut broken = HashSet::new();
+        for (offset, message) in syntax {
+            let (line, column) = positions.at(offset);
+            if broken.insert(line) {
+                located.push(Mistake { path: String::new(), line, column, message });
+            }
+        }
+        let mut positions = Positions::new(text);
+        let mut keys = self.keys;
+        keys.sort_by_key(|(offset, ..)| *offset);
+        for (offset, path, message) in keys {
+            let (line, column) = positions.at(offset);
+            if !broken.contains(&line) {
+                located.push(Mistake { path, line, column, message });
+            }
+        }
+        located.sort_by_key(|mistake| (mistake.line, mistake.column));
         located
-            .into_iter()
-            .filter(|(is_key, mistake)| !(*is_key && broken.contains(&mistake.line)))
-            .map(|(_, mistake)| mistake)
-            .collect()
     }
 }
 
@@ -143,6 +152,7 @@ mod tests {
         let mut mistakes = Mistakes::default();
         mistakes.add(8, "three", "is wrong");
         mistakes.add(4, "two", "is a guess");
+        mistakes.syntax(6, "a consequence".into());
         mistakes.syntax(5, "broken".into());
         mistakes.missing(0, "four", "is missing");
         let located = mistakes.locate(text);

@@ -20,6 +20,11 @@ mod scalar;
 mod section;
 mod suggest;
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
+#[cfg(test)]
+mod tests;
+
 pub use load::{LoadError, MAX_BYTES, load};
 pub use mistake::Mistake;
 pub use model::*;

@@ -5,7 +5,7 @@ use super::model::Config;
 use super::section::Section;
 
 impl Config {
-    /// The whole configuration as TOML, defaults included. [`parse`](super::parse) of it gives the same
+    /// The whole configuration as TOML, defaults included. [`parse`](super::parse()) of it gives the same
     /// configuration, provided that this one is valid.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();

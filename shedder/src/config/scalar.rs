@@ -164,15 +164,17 @@ impl Scalar for Real {
     }
 
     fn describe(&self) -> String {
+        let shown = |bound: f64| if bound.fract() == 0.0 { grouped(&bound) } else { bound.to_string() };
         let min = match self.min {
-            Bound::Included(min) => format!(" from {min}"),
-            Bound::Excluded(min) => format!(" above {min}"),
+            Bound::Included(min) => format!(" from {}", shown(min)),
+            Bound::Excluded(min) => format!(" above {}", shown(min)),
             Bound::Unbounded => String::new(),
         };
-        let max = match self.max {
-            Bound::Included(max) => format!(" to {max}"),
-            Bound::Excluded(max) => format!(" and below {max}"),
-            Bound::Unbounded => String::new(),
+        let max = match (self.min, self.max) {
+            (Bound::Included(_), Bound::Included(max)) => format!(" to {}", shown(max)),
+            (_, Bound::Included(max)) => format!(" and at most {}", shown(max)),
+            (_, Bound::Excluded(max)) => format!(" and below {}", shown(max)),
+            (_, Bound::Unbounded) => String::new(),
         };
         format!("a number{min}{max}")
     }
