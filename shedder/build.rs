@@ -67,6 +67,8 @@ fn compile(folder: &Path, out: &Path, compiler: &Compiler, linker: &Path) -> Res
     let flags = [
         format!("--cfg=bpf_target_arch=\"{architecture}\""),
         "-Ctarget-cpu=v3".into(),
+        // Headers lie where they lie, and both architectures load unaligned words as they load aligned ones.
+        "-Ctarget-feature=+allows-misaligned-mem-access".into(),
         "-Clink-arg=--btf".into(),
         format!("-Clinker={}", linker.display()),
     ];

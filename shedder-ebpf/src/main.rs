@@ -21,6 +21,7 @@ use crate::frame::{linear_of_skb, xdp_length};
 
 /// Judges what arrives.
 #[xdp(frags)]
+#[inline(always)]
 pub fn shedder_ingress(ctx: XdpContext) -> u32 {
     let length = xdp_length(&ctx);
     let reason = ladder::ingress(&Maps, frame::Cursor::new(ctx.data(), ctx.data_end()), length);
@@ -29,6 +30,7 @@ pub fn shedder_ingress(ctx: XdpContext) -> u32 {
 
 /// Judges what leaves, and learns whom this host answers.
 #[classifier]
+#[inline(always)]
 pub fn shedder_egress(ctx: TcContext) -> i32 {
     let length = ctx.len() as usize;
     let reason = ladder::egress(&Maps, linear_of_skb(&ctx), length);
