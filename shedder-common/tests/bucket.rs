@@ -91,7 +91,7 @@ proptest! {
             let expected = (now - start + rate.tolerance) / period + 1;
             prop_assert_eq!(count, expected);
             let ideal = (now - start) as f64 / period as f64;
-            let burst = burst as f64 / period as f64;
+            let burst = burst as f64 * per_second as f64 / SECOND as f64;
             prop_assert!((ideal - 1.0..=ideal + burst.max(1.0) + 1.0).contains(&(count as f64)), "{count} {ideal}");
             // Never so long that the bucket runs over, and what comes back is lost.
             now += (wait * rate.tolerance as f64) as u64;
