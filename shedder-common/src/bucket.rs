@@ -4,6 +4,9 @@
 //! word whose time has passed says no more than an empty one, so that it is reused without an eviction: there is
 //! no list, no lock and no allocation. Refusing writes nothing; admitting is one compare-and-swap.
 //!
+//! A tag has 16 bits: a source is taken for another of its set, and shares that one's bucket, with a chance of one in
+//! 65,536 for each that is live there; one in 8,192 where the set is full.
+//!
 //! CPUs do not read the same clock at the same time: what one wrote may seem further ahead to another than the
 //! horizon, which is the furthest ahead that the writer may go (the burst and one packet). Up to [`SKEW`] more is
 //! still believed, since to take a full bucket for one whose time has passed would be to hand out its burst again.

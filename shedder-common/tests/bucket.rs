@@ -64,7 +64,7 @@ fn times() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(cases(2_000))]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn what_is_admitted_at_once_is_the_burst(per_second in rates(), burst in bursts(), now in times()) {

@@ -132,7 +132,7 @@ fn offered(host: &Host, slot: usize) -> u32 {
 
 /// One unit in 100 seconds, and one at once.
 fn one() -> Rate {
-    Rate { cost: 100 * SECOND << 16, tolerance: 0 }
+    Rate { cost: (100 * SECOND) << 16, tolerance: 0 }
 }
 
 /// A rate whose bucket is empty after one packet of any size.

@@ -292,7 +292,7 @@ fn packet(walk: &Walk) -> Option<&Packet> {
 }
 
 proptest! {
-    #![proptest_config(cases(1_500))]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn what_comes_meets_what_the_model_says(scene in scenes(), seed: u64) {

@@ -302,6 +302,22 @@ fn addresses_of_one_ipv6_prefix_share_their_buckets() {
 }
 
 #[test]
+fn no_ipv6_source_reaches_the_buckets_of_an_ipv4_source() {
+    let client = CLIENT as u128;
+    for source in
+        [client, client << 64, 0xffff << 32 | client, (0xffff << 32 | client) << 64, (client << 64) << 32]
+    {
+        let mut host = host();
+        host.policy.limits.packets = one();
+        assert_eq!(comes(&host, &syn()), Reason::Admitted);
+        assert_eq!(comes(&host, &syn()), Reason::SourceRate);
+        let network = Network::V6 { source, destination: 2, hop_limit: 64, extensions: vec![] };
+        let frame = Frame::new(network, Segment::Icmp(128, 0, vec![0; 4])).bytes();
+        assert_eq!(comes(&host, &frame), Reason::Admitted, "{source:#x}");
+    }
+}
+
+#[test]
 fn sources_without_a_place_share_a_bounded_bucket_and_are_counted() {
     let mut host = host();
     // One set: eight sources have a place.
