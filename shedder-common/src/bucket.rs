@@ -4,6 +4,9 @@
 //! word whose time has passed says no more than an empty one, so that it is reused without an eviction: there is
 //! no list, no lock and no allocation. Refusing writes nothing; admitting is one compare-and-swap.
 //!
+//! A tag has 16 bits: a source is taken for another of its set, and shares that one's bucket, with a chance of one in
+//! 65,536 for each that is live there; one in 8,192 where the set is full.
+//!
 //! CPUs do not read the same clock at the same time: what one wrote may seem further ahead to another than the
 //! horizon, which is the furthest ahead that the writer may go (the burst and one packet). Up to [`SKEW`] more is
 //! still believed, since to take a full bucket for one whose time has passed would be to hand out its burst again.
@@ -67,7 +70,8 @@ impl Rate {
     pub const UNLIMITED: Rate = Rate { cost: 0, tolerance: 0 };
 
     /// `per_second` units a second (0: no limit), of which `burst` nanoseconds' worth (held to 2^46: 19.5 hours) may
-    /// come at once, rounded down to whole units, and at least one.
+    /// come at once, rounded down to whole units, and at least one. Up to 10^7 a second units that come one by one are
+    /// counted exactly; of bytes, which do not, the burst is then up to 0.5 % off.
     pub const fn new(per_second: u64, burst: u64) -> Rate {
         if per_second == 0 {
             return Rate::UNLIMITED;
@@ -166,7 +170,9 @@ const fn ahead(word: u64, now: u64, horizon: u64) -> u64 {
 
 #[inline(always)]
 const fn word(tag: u64, now: u64, ahead: u64) -> u64 {
-    tag << TIME_BITS | now.wrapping_add(ahead) & TIME_MASK
+    let word = tag << TIME_BITS | now.wrapping_add(ahead) & TIME_MASK;
+    // Zero says that none was ever written; a nanosecond more says the same time.
+    if word == 0 { 1 } else { word }
 }
 
 /// The way that holds the tag, else one whose time has passed.

@@ -191,8 +191,8 @@ fn is_lifeline(prefix: Option<&PrefixPolicy>, port: Option<u16>) -> bool {
 #[inline(always)]
 fn source_hash(policy: &Policy, address: &Address) -> u64 {
     if !address.is_v6 {
-        // As RFC 4291 maps it, so that no IPv6 prefix in use shares its place.
-        return mix(&policy.key, 0xffff << 32 | address.low);
+        // Complemented, so that no IPv6 prefix that somebody may write into a packet shares its place.
+        return !mix(&policy.key, address.low);
     }
     let hash = mix(&policy.key, address.high & policy.source_mask6[0]);
     if policy.source_mask6[1] == 0 {
@@ -255,7 +255,9 @@ impl Source<'_> {
         }
     }
 
-    /// Charges a packet to every bucket that is limited, or to none where one of them is empty.
+    /// Charges a packet to every bucket that is limited, or to none where one of them is empty. Where the source has no
+    /// place in a table, the bucket that such sources share is judged only when it is charged, by when the others may
+    /// have been.
     #[inline(always)]
     fn admits<E: Env>(&self, env: &E, length: u64, opens: bool) -> bool {
         let packets = !self.limits.packets.is_unlimited();

@@ -2,6 +2,9 @@
 //!
 //! Kept in the same 8-way sets as buckets: a word is a 32-bit tag and a 32-bit time to forget, in units of 2^30 ns
 //! (1.07 s). Where every way is live, the one that would be forgotten first makes room, and the caller counts it.
+//!
+//! A key is taken for another of its set where their tags are equal: once in 2^29 where the set is full. Past 2^19 sets
+//! the number of the set shares bits with the tag, and the chance doubles with each doubling.
 
 use crate::bucket::{Set, WAYS};
 use crate::word::Word;

@@ -27,7 +27,7 @@ fn ttls() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(cases(2_000))]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn a_key_is_known_for_its_time_and_at_most_a_unit_longer(

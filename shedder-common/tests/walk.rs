@@ -274,8 +274,11 @@ fn a_cursor_reads_nothing_past_the_end() {
 
 // ---- An independent parser ----
 
+/// Source, destination, and the ports of both.
+type Found = (Address, Address, Option<(u16, u16)>);
+
 /// Addresses and ports, as `etherparse` finds them; none where it refuses the frame as it would be refused here.
-fn independent(net: Option<LaxNetSlice>) -> Option<(Address, Address, Option<(u16, u16)>)> {
+fn independent(net: Option<LaxNetSlice>) -> Option<Found> {
     let (source, destination, payload, is_later_fragment) = match net? {
         LaxNetSlice::Ipv4(ip) => {
             let header = ip.header();

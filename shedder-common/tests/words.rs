@@ -18,7 +18,7 @@ fn deadlines() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(cases(4_000))]
+    #![proptest_config(cases(2_000))]
 
     #[test]
     fn a_kill_holds_until_its_deadline_to_the_nanosecond_before(deadline in deadlines(), total: bool) {
