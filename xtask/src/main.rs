@@ -62,7 +62,7 @@ fn run(task: &Task, root: &Path) -> Result<()> {
 /// Compiles the release binary, and returns its path.
 fn build() -> Result<PathBuf> {
     let mut cargo = steps::cargo();
-    cargo.args(["build", "--release", "--package", "shedder"]);
+    cargo.args(["build", "--release", "--package", "shedder"]).args(steps::quiet());
     Steps::new(1).run("compile shedder and its eBPF programs", &mut cargo)?;
     let binary = profile_folder("release")?.join("shedder");
     let bytes = std::fs::metadata(&binary).with_context(|| format!("{} is missing", binary.display()))?.len();
