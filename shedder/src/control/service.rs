@@ -1,11 +1,20 @@
 //! One service's loop: reading, state, ratio, cutoff.
 
 use super::distribution::Distribution;
-use super::pid::{Pid, Terms, Tuning, knob};
+use super::pid::{Pid, Terms, Tuning};
 use super::signal::Reading;
 use crate::config::{Control, Posture};
 use std::fmt;
 use std::time::Duration;
+
+/// What the controller aims at, as a fraction of the target, so that its ripple stays about the target.
+const AIM: f64 = 0.85;
+
+/// Time constant of the derivative's filter, in dead times.
+const FILTER: f64 = 0.15;
+
+/// How fast the integral is let go where the queue is empty: a fraction in a dead time.
+const RELEASE: f64 = 0.2;
 
 /// Why there is no signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +28,7 @@ pub enum Why {
     },
     /// Less was observed within the window than makes a quantile.
     TooFew {
-        /// Observations within the window.
+        /// Observations that ended within the window.
         samples: usize,
         /// How many it takes.
         least: u32,
@@ -29,11 +38,19 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::Silent => f.write_str("no latency was ever observed"),
-            Why::Stale { age } => write!(f, "no latency was observed for {:.3} s", age.as_secs_f64()),
-            Why::TooFew { samples, least } => {
-                write!(f, "{samples} latencies in the window, and it takes {least} (control.min_samples)")
+            Why::Silent => f.write_str("no latency was ever observed: check the service's signal"),
+            Why::Stale { age } => {
+                write!(
+                    f,
+                    "no latency was observed for {:.3} s: check the service's signal",
+                    age.as_secs_f64()
+                )
             }
+            Why::TooFew { samples, least } => write!(
+                f,
+                "{samples} latencies within control.window, and control.min_samples is {least}: observe more often, or \
+                 lengthen the window"
+            ),
         }
     }
 }
@@ -43,20 +60,40 @@ impl fmt::Display for Why {
 pub enum State {
     /// It controls.
     Running,
-    /// There is no signal, and the last output stands.
+    /// There is no signal: nothing is shed less than before.
     Holding {
         /// Since when.
         since: Duration,
         /// Why there is no signal.
         why: Why,
     },
-    /// There was no signal for longer than it holds: the posture is due.
+    /// There was no signal for too long: the posture is due. Where that is `closed`, it is the caller's to carry out.
     Fallen {
         /// Why there is no signal.
         why: Why,
     },
     /// A person decides.
     Override,
+}
+
+impl State {
+    /// The name that metrics and status use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Holding { .. } => "holding",
+            State::Fallen { .. } => "fallen",
+            State::Override => "override",
+        }
+    }
+
+    /// Why there is no signal, where that is what the loop goes by.
+    pub fn why(&self) -> Option<Why> {
+        match self {
+            State::Holding { why, .. } | State::Fallen { why } => Some(*why),
+            State::Running | State::Override => None,
+        }
+    }
 }
 
 /// What a turn came to.
@@ -85,24 +122,34 @@ pub struct ServiceLoop {
     silent_since: Option<Duration>,
 }
 
+/// The gains of a configuration, for a target.
+///
+/// How fast a loop may be is set by its dead time: a decision shows in an answer only after that answer's own
+/// latency, and then in the window. The gains are therefore those of a loop whose dead time is short against its
+/// target, scaled as the rules for an integrating process with dead time have it (S. Skogestad, "Simple analytic
+/// rules for model reduction and PID controller tuning", 2003): the gain falls with the dead time, the integral's time
+/// and the derivative's rise with it.
+fn tuning(control: &Control, target: Duration) -> Tuning {
+    let dead_time = (target + control.window).as_secs_f64();
+    let gain = target.as_secs_f64() / dead_time;
+    Tuning {
+        kp: control.kp * gain,
+        ki: control.ki * gain / dead_time,
+        kd: control.kd * gain * dead_time,
+        filter: Duration::from_secs_f64(FILTER * dead_time),
+        release: RELEASE / dead_time,
+        ceiling: 1.0 - control.admission_floor,
+        slew_up: control.slew_up,
+        slew_down: control.slew_down,
+        dead_band: control.dead_band,
+    }
+}
+
 impl ServiceLoop {
-    /// A loop that aims at `target` and begins with nothing shed.
-    pub fn new(control: &Control, target: Duration, posture: Posture) -> ServiceLoop {
-        let t = target.as_secs_f64();
-        let theta = t + knob(5, 0.100);
-        let g = t / theta;
-        let tuning = Tuning {
-            kp: control.kp * g,
-            ki: control.ki * g / theta,
-            kd: control.kd * g * theta,
-            filter: Duration::from_secs_f64(knob(4, 0.15) * theta),
-            ceiling: 1.0 - control.admission_floor,
-            slew_up: control.slew_up,
-            slew_down: control.slew_down,
-            dead_band: control.dead_band,
-        };
+    /// A loop that aims at `target`, and starts from `ratio`: 0, or what an earlier daemon left in force.
+    pub fn new(control: &Control, target: Duration, posture: Posture, ratio: f64) -> ServiceLoop {
         ServiceLoop {
-            pid: Pid::new(tuning, target.mul_f64(knob(13, 0.9)), 0.0),
+            pid: Pid::new(tuning(control, target), target.mul_f64(AIM), ratio),
             target,
             posture,
             hold: control.hold,
@@ -111,7 +158,7 @@ impl ServiceLoop {
         }
     }
 
-    /// Decides at `now`.
+    /// Decides at `now`. `person` is the ratio of an override that holds.
     pub fn turn(
         &mut self,
         now: Duration,
@@ -120,39 +167,18 @@ impl ServiceLoop {
         person: Option<f64>,
     ) -> Decision {
         let signal = self.signal(reading);
-        let load = offered.load();
-        let state = if let Some(ratio) = person {
-            self.pid.track(ratio);
-            self.silent_since = None;
-            State::Override
-        } else {
-            match signal {
-                Ok(latency) => {
-                    self.silent_since = None;
-                    self.pid.turn(now, latency, load);
-                    State::Running
-                }
-                Err(why) => {
-                    let since = *self.silent_since.get_or_insert(now);
-                    let fallen = now.saturating_sub(since) > self.hold + self.target;
-                    let before = self.pid.ratio();
-                    if !fallen
-                        && reading.in_flight > 0
-                        && let Some(latency) = reading.latency
-                    {
-                        if self.pid.turn(now, latency, load) < before {
-                            self.pid.track(before)
-                        }
-                    } else {
-                        self.pid.track(if fallen && self.posture == Posture::Open {
-                            0.0
-                        } else {
-                            self.pid.ratio()
-                        });
-                    }
-                    if fallen { State::Fallen { why } } else { State::Holding { since, why } }
-                }
+        let state = match (person, signal) {
+            (Some(ratio), _) => {
+                self.silent_since = None;
+                self.pid.track(ratio);
+                State::Override
             }
+            (None, Ok(latency)) => {
+                self.silent_since = None;
+                self.pid.turn(now, latency, offered.load());
+                State::Running
+            }
+            (None, Err(why)) => self.endure(now, why, reading, offered),
         };
         let ratio = self.pid.ratio();
         Decision {
@@ -164,6 +190,8 @@ impl ServiceLoop {
         }
     }
 
+    /// The latency to go by, or why there is none. Few observations are enough where they already show that the
+    /// target is missed: those in flight are late whatever they will come to.
     fn signal(&self, reading: &Reading) -> Result<Duration, Why> {
         let least = self.min_samples as usize;
         match reading.latency {
@@ -176,5 +204,27 @@ impl ServiceLoop {
             }
             _ => Err(reading.age.map_or(Why::Silent, |age| Why::Stale { age })),
         }
+    }
+
+    /// A turn without a signal.
+    fn endure(&mut self, now: Duration, why: Why, reading: &Reading, offered: &Distribution) -> State {
+        let since = *self.silent_since.get_or_insert(now);
+        // An observation that was begun in good time may take as long as the target before it is known to be late.
+        if now.saturating_sub(since) > self.hold + self.target {
+            self.pid.track(if self.posture == Posture::Open { 0.0 } else { self.pid.ratio() });
+            return State::Fallen { why };
+        }
+        let before = self.pid.ratio();
+        match reading.latency {
+            // How long those in flight have taken is the least that the latency is: it may raise the ratio, which a
+            // queue that grows needs before any of them ends, but not lower it.
+            Some(least) if reading.in_flight > 0 => {
+                if self.pid.turn(now, least, offered.load()) < before {
+                    self.pid.track(before);
+                }
+            }
+            _ => self.pid.track(before),
+        }
+        State::Holding { since, why }
     }
 }

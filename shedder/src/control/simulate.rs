@@ -162,11 +162,6 @@ impl Scenario {
 
     /// Runs it.
     pub(crate) fn run(&self) -> Trace {
-        let mut q = self.clone();
-        q.probe_timeout = self.probe_timeout.max(self.target * 5);
-        q.run2()
-    }
-    pub(crate) fn run2(&self) -> Trace {
         let mut random = Random(self.seed);
         let priorities: Vec<u32> = self
             .sources
@@ -179,7 +174,7 @@ impl Scenario {
             waiting: VecDeque::new(),
             backlog: self.backlog,
         };
-        let mut service = ServiceLoop::new(&self.control, self.target, self.posture);
+        let mut service = ServiceLoop::new(&self.control, self.target, self.posture, 0.0);
         let failure = self.probe_timeout.max(self.target * 6);
         let mut window = Window::new(self.control.window, self.quantile, failure);
         let mut offered = Distribution::new();
