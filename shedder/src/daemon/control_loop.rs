@@ -244,7 +244,7 @@ fn controlled(live: &Live, mut old: Vec<Controlled>) -> Vec<Controlled> {
             slot,
             inbox,
             window: Window::new(control.window, service.quantile, failure),
-            control: ServiceLoop::new(control, service.target, live.config.posture),
+            control: ServiceLoop::new(control, service.target, live.config.posture, in_force(&live.state, slot)),
             offered: Distribution::new(),
             latency: Histogram::new(Histogram::LATENCY),
             failures: 0,
@@ -253,6 +253,13 @@ fn controlled(live: &Live, mut old: Vec<Controlled>) -> Vec<Controlled> {
         })
     });
     under_control.collect()
+}
+
+/// The shed ratio that an earlier daemon left in force: none once its lease has lapsed.
+fn in_force(state: &State, slot: usize) -> f64 {
+    let is_held = state.lease() > monotonic();
+    let left = state.services().into_iter().find(|service| service.slot == slot && is_held);
+    left.map_or(0.0, |service| service.entry.permille as f64 / 1e3)
 }
 
 impl Controlled {

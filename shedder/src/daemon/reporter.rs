@@ -120,11 +120,9 @@ impl Reporter for LiveReporter {
 
 fn state_name(service: &config::Service, turned: &Turned) -> &'static str {
     match turned.decision.state {
-        LoopState::Override => "override",
+        LoopState::Override => LoopState::Override.name(),
         _ if service.signal == config::Signal::None => "none",
-        LoopState::Running => "running",
-        LoopState::Holding { .. } => "holding",
-        LoopState::Fallen { .. } => "fallen",
+        state => state.name(),
     }
 }
 
