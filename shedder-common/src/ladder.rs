@@ -202,15 +202,27 @@ fn source_hash(policy: &Policy, address: &Address) -> u64 {
     }
 }
 
-/// The keyed hash of a UDP flow.
+/// Where a UDP flow between a peer, whose keyed hash as a source is `peer_hash`, and this host is remembered: the same
+/// place for what arrives and for what leaves.
 #[inline(always)]
-fn flow_hash(policy: &Policy, source_hash: u64, packet: &Packet, ports: u64) -> u64 {
-    let (source, destination) = (&packet.source, &packet.destination);
-    if source.is_v6 {
-        let hash = mix_in(&policy.key, source_hash, source.low ^ destination.low.rotate_left(32));
-        mix_in(&policy.key, hash, ports ^ destination.high.rotate_left(32))
+fn udp_flow(policy: &Policy, peer_hash: u64, peer: &Address, host: &Address, ports: (u16, u16)) -> Key {
+    let ports = (ports.0 as u64) << 16 | ports.1 as u64;
+    let hash = if peer.is_v6 {
+        let hash = mix_in(&policy.key, peer_hash, peer.low ^ host.low.rotate_left(32));
+        mix_in(&policy.key, hash, ports ^ host.high.rotate_left(32))
     } else {
-        mix_in(&policy.key, source_hash, destination.low << 32 | ports)
+        mix_in(&policy.key, peer_hash, host.low << 32 | ports)
+    };
+    Key::of(hash, policy.memory_mask)
+}
+
+/// Remembers a UDP flow that passes.
+#[inline(always)]
+fn remember_udp_flow<E: Env>(env: &E, flow: Key, now: u64) {
+    if let Some(set) = env.udp_flows(flow.set)
+        && memory::remember(set, flow, now, env.policy().udp_flow_ttl) == Remembered::Displaced
+    {
+        env.count_event(Event::UdpFlowEvicted);
     }
 }
 
@@ -363,13 +375,13 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     }
 
     let hash = source_hash(policy, &packet.source);
-    let mut udp_flow = None;
+    let mut flow = None;
     let opens = match &packet.transport {
         Transport::Tcp(tcp) => tcp.opens(),
         Transport::Udp(udp) => {
-            let ports = (udp.source_port as u64) << 16 | udp.destination_port as u64;
-            let key = Key::of(flow_hash(policy, hash, &packet, ports), policy.memory_mask);
-            udp_flow = Some(key);
+            let ports = (udp.source_port, udp.destination_port);
+            let key = udp_flow(policy, hash, &packet.source, &packet.destination, ports);
+            flow = Some(key);
             let known = match env.udp_flows(key.set) {
                 Some(set) => memory::recall(set, key, now),
                 None => false,
@@ -403,11 +415,8 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
             return Reason::Shed;
         }
     }
-    if let Some(key) = udp_flow
-        && let Some(set) = env.udp_flows(key.set)
-        && memory::remember(set, key, now, policy.udp_flow_ttl) == Remembered::Displaced
-    {
-        env.count_event(Event::UdpFlowEvicted);
+    if let Some(flow) = flow {
+        remember_udp_flow(env, flow, now);
     }
     Reason::Admitted
 }
@@ -436,7 +445,8 @@ fn is_newcomer_refused<E: Env>(env: &E, hash: u64, now: u64) -> bool {
     !bucket::take_shared(&shared.newcomers.0, &policy.newcomers, 1, now, horizon)
 }
 
-/// The verdict on a frame that leaves, `length` bytes long. Learns which sources this host answers.
+/// The verdict on a frame that leaves, `length` bytes long. Learns which sources this host
+/// answers, and which UDP flows it has.
 #[inline(always)]
 pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     let policy = env.policy();
@@ -459,16 +469,22 @@ pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
         let is_lifeline = killing != Killing::All && is_lifeline(prefix_of(env, &packet.destination), port);
         return if is_lifeline { Reason::Lifeline } else { Reason::Kill };
     }
-    if policy.proven_ttl != 0
-        && let Transport::Tcp(tcp) = &packet.transport
-        && tcp.answers()
-    {
-        let key = Key::of(source_hash(policy, &packet.destination), policy.memory_mask);
-        if let Some(set) = env.proven(key.set)
-            && memory::remember(set, key, env.now(), policy.proven_ttl) == Remembered::Displaced
-        {
-            env.count_event(Event::ProvenEvicted);
+    match &packet.transport {
+        Transport::Tcp(tcp) if policy.proven_ttl != 0 && tcp.answers() => {
+            let key = Key::of(source_hash(policy, &packet.destination), policy.memory_mask);
+            if let Some(set) = env.proven(key.set)
+                && memory::remember(set, key, env.now(), policy.proven_ttl) == Remembered::Displaced
+            {
+                env.count_event(Event::ProvenEvicted);
+            }
         }
+        // What this host asks for is no new flow when it is answered.
+        Transport::Udp(udp) => {
+            let (peer, host) = (&packet.destination, &packet.source);
+            let ports = (udp.destination_port, udp.source_port);
+            remember_udp_flow(env, udp_flow(policy, source_hash(policy, peer), peer, host, ports), env.now());
+        }
+        _ => {}
     }
     Reason::Admitted
 }

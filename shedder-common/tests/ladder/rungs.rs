@@ -545,6 +545,22 @@ fn only_new_flows_are_shed_unless_the_service_says_every_packet() {
 }
 
 #[test]
+fn the_answer_to_what_this_host_asked_is_no_new_flow() {
+    let host = host();
+    let v6 = |source, destination| Network::V6 { source, destination, hop_limit: 64, extensions: vec![] };
+    let (client6, server6) = (0xfd00 << 112 | 1, 0xfd00 << 112 | 2);
+    let question = Segment::Udp { source: PORT, destination: 7, data: b"where?".to_vec() };
+    assert_eq!(leaves(&host, &Frame::new(v4(SERVER, CLIENT), question.clone()).bytes()), Reason::Admitted);
+    assert_eq!(leaves(&host, &Frame::new(v6(server6, client6), question).bytes()), Reason::Admitted);
+    host.control.services[SLOT as usize].set_cutoff(0);
+    for (port, expected) in [(7, Reason::Admitted), (8, Reason::Shed)] {
+        let answer = Segment::Udp { source: port, destination: PORT, data: b"there".to_vec() };
+        assert_eq!(comes(&host, &Frame::new(v4(CLIENT, SERVER), answer.clone()).bytes()), expected, "{port}");
+        assert_eq!(comes(&host, &Frame::new(v6(client6, server6), answer).bytes()), expected, "{port}, IPv6");
+    }
+}
+
+#[test]
 fn a_udp_flow_is_forgotten_after_its_time_in_silence() {
     let host = host();
     let now = host.now.get();

@@ -244,7 +244,12 @@ fn controlled(live: &Live, mut old: Vec<Controlled>) -> Vec<Controlled> {
             slot,
             inbox,
             window: Window::new(control.window, service.quantile, failure),
-            control: ServiceLoop::new(control, service.target, live.config.posture, in_force(&live.state, slot)),
+            control: ServiceLoop::new(
+                control,
+                service.target,
+                live.config.posture,
+                in_force(&live.state, slot),
+            ),
             offered: Distribution::new(),
             latency: Histogram::new(Histogram::LATENCY),
             failures: 0,
