@@ -92,9 +92,9 @@ fn compiler() -> Result<toolchain::Compiler> {
         Ok(compiler) => return Ok(compiler),
         Err(rejected) => rejected,
     };
-    println!("xtask: no compiler here can build the eBPF programs:");
+    println!("xtask: no compiler here can build the eBPF programs");
     for reason in &rejected {
-        println!("xtask:   {reason}");
+        println!("xtask: not {reason}");
     }
     if rejected.iter().any(|reason| reason.origin == Origin::Chosen) {
         bail!(

@@ -7,6 +7,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 use shedder_tests::privileged::{self, LEDGER, SKIP};
+use shedder_tests::shedder::BINARY;
 
 use crate::steps::{Steps, cargo, quiet};
 use crate::tally::{Privileged, Tally};
@@ -14,9 +15,6 @@ use crate::{profile_folder, setup, toolchain};
 
 /// How many steps [`checks`] has.
 const CHECKS: usize = 8;
-
-/// Names the shedder that the tests run.
-const BINARY: &str = "SHEDDER_BIN";
 
 /// The manifest of the programs, which are a workspace of their own.
 const PROGRAMS: &str = "shedder-ebpf/Cargo.toml";
