@@ -202,11 +202,12 @@ pub enum ProbeTarget {
 pub struct Control {
     /// Between two turns: 5 ms to 1 s.
     pub interval: Duration,
-    /// Gain on the error: shed ratio per unit of (observed - target) / target.
+    /// Gain on the error, for a loop with no dead time beside the target: shed ratio (more exactly, effort: see
+    /// `control::pid`) per unit of (observed - target) / target.
     pub kp: f64,
-    /// Gain on the error's integral: per second.
+    /// Gain on the error's integral, for such a loop: per dead time.
     pub ki: f64,
-    /// Gain on the filtered measurement's slope: seconds.
+    /// Gain on the filtered measurement's slope, for such a loop: dead times.
     pub kd: f64,
     /// The least fraction that is always admitted: 0.001 to 1.
     pub admission_floor: f64,
@@ -266,16 +267,16 @@ impl Default for Control {
     fn default() -> Self {
         Control {
             interval: Duration::from_millis(20),
-            kp: 0.4,
-            ki: 1.0,
-            kd: 0.0,
+            kp: 0.8,
+            ki: 0.3,
+            kd: 0.35,
             admission_floor: 0.02,
-            slew_up: 10.0,
-            slew_down: 1.0,
+            slew_up: 50.0,
+            slew_down: 5.0,
             dead_band: 0.002,
             hold: Duration::from_secs(1),
             min_samples: 3,
-            window: Duration::from_millis(200),
+            window: Duration::from_millis(100),
         }
     }
 }

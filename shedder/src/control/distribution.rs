@@ -1,0 +1,266 @@
+//! What is offered, by priority: how a shed ratio becomes a cutoff.
+
+use shedder_common::class::{PRIORITIES, SHED_NOTHING};
+use std::time::Duration;
+
+/// Cumulative counts of what was offered, by priority, summed over the CPUs; each wraps.
+pub type Counters = [u32; PRIORITIES as usize];
+
+/// How long an arrival counts in the distribution: its weight falls by a factor of e in this time.
+pub const MEMORY: Duration = Duration::from_secs(1);
+
+/// How many arrivals count in the distribution: with each as many as this, the weight of what came before halves.
+/// A flood makes its own distribution known within the time that its first thousand arrivals take.
+const MEMORY_ARRIVALS: f64 = 1000.0;
+
+/// Time constant of the mean behind [`Distribution::load`].
+const LOAD_MEMORY: Duration = Duration::from_millis(50);
+
+/// Arrivals within [`LOAD_MEMORY`] that are taken to be there always, so that some more than none are no flood.
+const LOAD_FLOOR: f64 = 5.0;
+
+/// Less weight than this in all, and nothing is offered that makes a distribution.
+const LEAST: f64 = 1.0;
+
+/// The priorities of what is offered, the recent ones weighing more.
+#[derive(Clone, Debug)]
+pub struct Distribution {
+    weights: Box<Weights>,
+    total: f64,
+    /// A second, averaged over [`LOAD_MEMORY`]; none: not known yet.
+    rate: Option<f64>,
+    last: Option<(Duration, Box<Counters>)>,
+}
+
+type Weights = [f64; PRIORITIES as usize];
+
+impl Default for Distribution {
+    fn default() -> Self {
+        Distribution::new()
+    }
+}
+
+impl Distribution {
+    /// Nothing is known yet.
+    pub fn new() -> Distribution {
+        Distribution { weights: Box::new([0.0; PRIORITIES as usize]), total: 0.0, rate: None, last: None }
+    }
+
+    /// What was offered between two readings of the same counters.
+    pub fn between(earlier: &Counters, later: &Counters) -> Distribution {
+        let mut distribution = Distribution::new();
+        distribution.update(Duration::ZERO, earlier);
+        distribution.update(Duration::ZERO, later);
+        distribution
+    }
+
+    /// Takes in the counters as they stand at `now`.
+    ///
+    /// The first reading only sets where counting starts, and so does one in which a counter went backwards: then
+    /// the map behind them was replaced, and its zero is not a burst of four billion.
+    pub fn update(&mut self, now: Duration, counters: &Counters) {
+        let Some((at, last)) = &mut self.last else {
+            self.last = Some((now, Box::new(*counters)));
+            return;
+        };
+        let dt = now.saturating_sub(*at).as_secs_f64();
+        *at = now.max(*at);
+        let mut fresh = 0.0;
+        let mut restarted = false;
+        for (&new, &old) in counters.iter().zip(last.iter()) {
+            let offered = new.wrapping_sub(old);
+            restarted |= offered > u32::MAX / 2;
+            fresh += f64::from(offered);
+        }
+        if restarted {
+            **last = *counters;
+            return;
+        }
+        let kept = (-dt / MEMORY.as_secs_f64()).exp() * MEMORY_ARRIVALS / (MEMORY_ARRIVALS + fresh);
+        self.total = 0.0;
+        for ((weight, &new), old) in self.weights.iter_mut().zip(counters).zip(last.iter_mut()) {
+            *weight = *weight * kept + f64::from(new.wrapping_sub(*old));
+            self.total += *weight;
+            *old = new;
+        }
+        if dt > 0.0 {
+            let rate = fresh / dt;
+            let kept = (-dt / LOAD_MEMORY.as_secs_f64()).exp();
+            self.rate = Some(self.rate.map_or(rate, |before| before * kept + rate * (1.0 - kept)));
+        }
+    }
+
+    /// Whether so little was offered lately that every priority is taken to be as likely as any other.
+    pub fn is_empty(&self) -> bool {
+        self.total < LEAST
+    }
+
+    /// The natural logarithm of what is offered, in a unit of its own: differences tell by what factor it changed.
+    /// Where little is offered they tell less.
+    pub fn load(&self) -> f64 {
+        (self.rate.unwrap_or(0.0) * LOAD_MEMORY.as_secs_f64() + LOAD_FLOOR).ln()
+    }
+
+    /// The fraction of what is offered that a cutoff sheds, 0 to 1.
+    pub fn share_at(&self, cutoff: u32) -> f64 {
+        let cutoff = cutoff.min(SHED_NOTHING);
+        if self.is_empty() {
+            return f64::from(SHED_NOTHING - cutoff) / f64::from(PRIORITIES);
+        }
+        (self.weights[cutoff as usize..].iter().sum::<f64>() / self.total).min(1.0)
+    }
+
+    /// The cutoff that sheds a share nearest to `ratio`; of several as near, the one that sheds the least.
+    ///
+    /// A ratio of 0 (or one that is no number) sheds nothing, and a ratio of 1 everything, whatever is offered.
+    /// Where nothing is offered, all priorities count the same: what comes first is then shed from the least important
+    /// class up, until it has made itself known.
+    pub fn cutoff_for(&self, ratio: f64) -> u32 {
+        if ratio.is_nan() || ratio <= 0.0 {
+            return SHED_NOTHING;
+        }
+        if ratio >= 1.0 {
+            return 0;
+        }
+        let is_empty = self.is_empty();
+        let wanted = ratio * if is_empty { f64::from(PRIORITIES) } else { self.total };
+        let mut best = SHED_NOTHING;
+        let mut least_miss = wanted;
+        let mut shed = 0.0;
+        for cutoff in (0..SHED_NOTHING).rev() {
+            shed += if is_empty { 1.0 } else { self.weights[cutoff as usize] };
+            let miss = (shed - wanted).abs();
+            if miss < least_miss {
+                (best, least_miss) = (cutoff, miss);
+            }
+            if shed >= wanted {
+                break;
+            }
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use shedder_common::class::{COHORTS, Class, priority};
+
+    const NONE: Counters = [0; PRIORITIES as usize];
+
+    fn counters() -> impl Strategy<Value = Counters> {
+        proptest::collection::vec((0..PRIORITIES as usize, 1..10_000u32), 0..40).prop_map(|some| {
+            let mut counters = NONE;
+            for (priority, count) in some {
+                counters[priority] = count;
+            }
+            counters
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn cutoff_is_the_nearest(counters in counters(), ratio in 0.0..1.0f64) {
+            let distribution = Distribution::between(&NONE, &counters);
+            let miss = |cutoff| (distribution.share_at(cutoff) - ratio).abs();
+            let chosen = distribution.cutoff_for(ratio);
+            for cutoff in 0..=SHED_NOTHING {
+                prop_assert!(miss(chosen) <= miss(cutoff) + 1e-9, "{cutoff} is nearer than {chosen}");
+            }
+        }
+
+        #[test]
+        fn more_to_shed_never_raises_the_cutoff(counters in counters(), a in 0.0..=1.0f64, b in 0.0..=1.0f64) {
+            let distribution = Distribution::between(&NONE, &counters);
+            prop_assert!(distribution.cutoff_for(a.max(b)) <= distribution.cutoff_for(a.min(b)));
+        }
+
+        #[test]
+        fn counters_wrap(counters in counters(), start in any::<u32>()) {
+            let earlier = [start; PRIORITIES as usize];
+            let later = counters.map(|count| start.wrapping_add(count));
+            let (plain, wrapped) = (Distribution::between(&NONE, &counters), Distribution::between(&earlier, &later));
+            prop_assert_eq!(plain.weights, wrapped.weights);
+        }
+    }
+
+    #[test]
+    fn ends_of_the_scale_hold_whatever_is_offered() {
+        let mut counters = NONE;
+        counters[0] = 1000;
+        for distribution in [Distribution::new(), Distribution::between(&NONE, &counters)] {
+            assert_eq!(distribution.cutoff_for(0.0), SHED_NOTHING);
+            assert_eq!(distribution.cutoff_for(f64::NAN), SHED_NOTHING);
+            assert_eq!(distribution.cutoff_for(1.0), 0);
+            assert_eq!(distribution.share_at(SHED_NOTHING), 0.0);
+            assert_eq!(distribution.share_at(0), 1.0);
+        }
+    }
+
+    #[test]
+    fn nothing_offered_is_shed_from_the_least_important_class_up() {
+        let cutoff = Distribution::new().cutoff_for(1.0 / 6.0);
+        assert_eq!(cutoff, priority(Class::Sheddable as u8, 0));
+    }
+
+    #[test]
+    fn flood_is_known_before_the_memory_has_passed() {
+        let mut distribution = Distribution::new();
+        let mut counters = NONE;
+        let (normal, flood) = (priority(Class::Normal as u8, 7), priority(Class::Sheddable as u8, 7));
+        for turn in 0..200 {
+            counters[normal as usize] += 10;
+            if turn >= 190 {
+                counters[flood as usize] += 500;
+            }
+            distribution.update(Duration::from_millis(20) * turn, &counters);
+        }
+        assert!(distribution.share_at(flood) > 0.9);
+        assert_eq!(distribution.cutoff_for(0.9), flood);
+    }
+
+    #[test]
+    fn what_is_past_is_forgotten() {
+        let mut distribution = Distribution::new();
+        let mut counters = NONE;
+        distribution.update(Duration::ZERO, &counters);
+        counters[COHORTS as usize] = 100;
+        distribution.update(Duration::from_millis(20), &counters);
+        assert!(!distribution.is_empty());
+        distribution.update(Duration::from_secs(10), &counters);
+        assert!(distribution.is_empty());
+    }
+
+    #[test]
+    fn replaced_map_is_no_burst() {
+        let mut distribution = Distribution::new();
+        let mut counters = NONE;
+        for turn in 1..100 {
+            counters[5] += 20;
+            distribution.update(Duration::from_millis(20) * turn, &counters);
+        }
+        let (share, load) = (distribution.share_at(5), distribution.load());
+        distribution.update(Duration::from_secs(2), &NONE);
+        assert_eq!((distribution.share_at(5), distribution.load()), (share, load));
+    }
+
+    #[test]
+    fn load_tells_factors_at_any_pace_of_turns() {
+        for interval in [5, 20, 1000] {
+            let mut distribution = Distribution::new();
+            let mut counters = NONE;
+            let mut offer = |distribution: &mut Distribution, from: u32, per_second: u32| {
+                for turn in 0..5000 / interval {
+                    counters[5] += per_second * interval / 1000;
+                    distribution.update(Duration::from_millis((from + turn * interval).into()), &counters);
+                }
+                distribution.load()
+            };
+            let before = offer(&mut distribution, 0, 20_000);
+            let after = offer(&mut distribution, 10_000, 200_000);
+            let factor = (after - before).exp();
+            assert!((9.5..10.1).contains(&factor), "{factor} at {interval} ms");
+        }
+    }
+}
