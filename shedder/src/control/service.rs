@@ -275,6 +275,16 @@ mod tests {
     }
 
     #[test]
+    fn growing_queue_is_seen_before_the_target_is_missed() {
+        let mut service = shedding(Posture::Open);
+        let early =
+            (1..10).map(|turn| service.turn(ms(20 * turn), &reading(48, 0, 5), &Distribution::new(), None));
+        let Some(decision) = early.last() else { panic!("no turns") };
+        assert!(matches!(decision.state, State::Holding { .. }), "{:?}", decision.state);
+        assert!(decision.ratio > 0.51, "{}", decision.ratio);
+    }
+
+    #[test]
     fn service_that_was_never_observed_falls_after_the_hold() {
         let mut service = ServiceLoop::new(&Control::default(), TARGET, Posture::Closed, 0.0);
         let mut at = |now| service.turn(ms(now), &Reading::default(), &Distribution::new(), None).state;
