@@ -216,3 +216,140 @@ impl Pid {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TARGET: Duration = Duration::from_millis(50);
+    const TUNING: Tuning = Tuning {
+        kp: 0.3,
+        ki: 0.6,
+        kd: 0.02,
+        filter: Duration::from_millis(20),
+        release: 1.3,
+        ceiling: 0.98,
+        slew_up: 50.0,
+        slew_down: 5.0,
+        dead_band: 0.002,
+    };
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// Turns at one latency and one load, 20 ms apart, from `from` on.
+    fn turns(pid: &mut Pid, from: u64, count: u64, observed: u64, load: f64) -> f64 {
+        (0..count)
+            .map(|turn| pid.turn(ms(from + 20 * turn), ms(observed), load))
+            .last()
+            .unwrap_or(pid.ratio())
+    }
+
+    proptest! {
+        #[test]
+        fn output_keeps_its_limits(
+            turns in proptest::collection::vec((0..3000u64, 0..100_000u64, -5.0..20.0f64), 1..100),
+            start in 0.0..=1.0f64,
+        ) {
+            let mut pid = Pid::new(TUNING, TARGET, start);
+            let mut latest = Duration::ZERO;
+            for (at, observed, load) in turns {
+                let (before, now) = (pid.ratio(), ms(at));
+                let after = pid.turn(now, ms(observed), load);
+                let dt = now.saturating_sub(latest).min(LONGEST_STEP).as_secs_f64();
+                latest = latest.max(now);
+                prop_assert!((0.0..=TUNING.ceiling.max(before)).contains(&after));
+                prop_assert!(after - before <= TUNING.slew_up * dt + 1e-9);
+                prop_assert!(before - after <= TUNING.slew_down * dt + 1e-9);
+                prop_assert!(pid.terms().sum().is_finite());
+            }
+        }
+
+        #[test]
+        fn time_that_stands_or_goes_back_changes_nothing(back in 0..1000u64, observed in 0..10_000u64) {
+            let mut pid = Pid::new(TUNING, TARGET, 0.0);
+            turns(&mut pid, 1000, 20, 80, 5.0);
+            let (ratio, terms) = (pid.ratio(), pid.terms());
+            pid.turn(ms(1380 - back), ms(observed), 9.0);
+            prop_assert_eq!((pid.ratio(), pid.terms()), (ratio, terms));
+        }
+
+        #[test]
+        fn first_turn_after_a_person_starts_from_their_ratio(ratio in 0.0..=1.0f64, observed in 0..10_000u64) {
+            let mut pid = Pid::new(TUNING, TARGET, 0.3);
+            turns(&mut pid, 0, 20, 200, 5.0);
+            pid.track(ratio);
+            prop_assert_eq!(pid.turn(ms(5000), ms(observed), 5.0), ratio);
+            let next = pid.turn(ms(5020), ms(observed), 5.0);
+            prop_assert!((next - ratio).abs() <= 0.2, "{} after {}", next, ratio);
+        }
+
+        #[test]
+        fn effort_and_ratio_are_inverse(share in 0.0..0.999f64) {
+            prop_assert!((ratio(effort(share)) - share).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn nothing_is_shed_below_the_target() {
+        let mut pid = Pid::new(TUNING, TARGET, 0.0);
+        assert_eq!(turns(&mut pid, 0, 500, 49, 5.0), 0.0);
+    }
+
+    #[test]
+    fn integral_finds_what_the_target_takes() {
+        let mut pid = Pid::new(TUNING, TARGET, 0.0);
+        let early = turns(&mut pid, 0, 5, 60, 5.0);
+        let late = turns(&mut pid, 100, 50, 60, 5.0);
+        assert!(early > 0.0 && late > early + 0.05, "{early}, {late}");
+    }
+
+    #[test]
+    fn integral_is_not_wound_up() {
+        let mut pid = Pid::new(TUNING, TARGET, 0.0);
+        assert_eq!(turns(&mut pid, 0, 5000, 10_000, 5.0), TUNING.ceiling);
+        assert!(turns(&mut pid, 100_000, 200, 5, 5.0) < 0.01, "four seconds after an overload of a hundred");
+    }
+
+    #[test]
+    fn load_that_grows_under_shedding_is_shed_at_once() {
+        let mut pid = Pid::new(TUNING, TARGET, 0.5);
+        turns(&mut pid, 0, 5, 50, 5.0);
+        let admitted = 1.0 - pid.ratio();
+        let after = 1.0 - turns(&mut pid, 100, 1, 50, 5.0 + 2f64.ln());
+        assert!((after / admitted - 0.5).abs() < 0.02, "{after} of twice as much, after {admitted}");
+    }
+
+    #[test]
+    fn load_alone_sheds_nothing() {
+        let mut pid = Pid::new(TUNING, TARGET, 0.0);
+        turns(&mut pid, 0, 50, 5, 5.0);
+        assert_eq!(turns(&mut pid, 1000, 50, 5, 9.0), 0.0);
+    }
+
+    #[test]
+    fn shedding_begins_from_the_load_that_was_borne() {
+        let mut pid = Pid::new(TUNING, TARGET, 0.0);
+        turns(&mut pid, 0, 50, 5, 5.0);
+        let tenfold = turns(&mut pid, 1000, 1, 55, 5.0 + 10f64.ln());
+        assert!((0.88..0.95).contains(&tenfold), "{tenfold}");
+    }
+
+    #[test]
+    fn slow_answer_without_more_load_raises_no_alarm() {
+        let mut pid = Pid::new(TUNING, TARGET, 0.0);
+        turns(&mut pid, 0, 50, 5, 5.0);
+        assert_eq!(turns(&mut pid, 1000, 1, 45, 5.0), 0.0);
+    }
+
+    #[test]
+    fn number_that_is_none_is_not_tracked() {
+        let mut pid = Pid::new(TUNING, TARGET, 0.3);
+        pid.track(f64::NAN);
+        assert_eq!(pid.ratio(), 0.3);
+        pid.track(7.0);
+        assert_eq!(pid.ratio(), 1.0);
+    }
+}

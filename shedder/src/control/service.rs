@@ -228,3 +228,107 @@ impl ServiceLoop {
         State::Holding { since, why }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Duration = Duration::from_millis(50);
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn reading(latency: u64, samples: usize, in_flight: usize) -> Reading {
+        Reading { latency: Some(ms(latency)), samples, failures: 0, in_flight, age: Some(ms(10)) }
+    }
+
+    /// A loop that sheds half.
+    fn shedding(posture: Posture) -> ServiceLoop {
+        let mut service = ServiceLoop::new(&Control::default(), TARGET, posture, 0.5);
+        service.turn(Duration::ZERO, &reading(42, 5, 0), &Distribution::new(), None);
+        service
+    }
+
+    #[test]
+    fn few_answers_are_no_good_signal() {
+        let mut service = shedding(Posture::Open);
+        for turn in 1..40 {
+            let decision = service.turn(ms(20 * turn), &reading(1, 2, 0), &Distribution::new(), None);
+            assert_eq!((decision.ratio, decision.observed), (0.5, None));
+            assert_eq!(decision.state.why(), Some(Why::TooFew { samples: 2, least: 3 }));
+        }
+    }
+
+    #[test]
+    fn what_is_in_flight_raises_and_never_lowers() {
+        let mut service = shedding(Posture::Open);
+        for turn in 1..20 {
+            let decision = service.turn(ms(20 * turn), &reading(1, 0, 5), &Distribution::new(), None);
+            assert_eq!(decision.ratio, 0.5);
+        }
+        let late =
+            (20..24).map(|turn| service.turn(ms(20 * turn), &reading(200, 0, 5), &Distribution::new(), None));
+        let Some(decision) = late.last() else { panic!("no turns") };
+        assert_eq!(decision.state, State::Running);
+        assert!(decision.ratio > 0.55, "{}", decision.ratio);
+    }
+
+    #[test]
+    fn growing_queue_is_seen_before_the_target_is_missed() {
+        let mut service = shedding(Posture::Open);
+        let early =
+            (1..10).map(|turn| service.turn(ms(20 * turn), &reading(48, 0, 5), &Distribution::new(), None));
+        let Some(decision) = early.last() else { panic!("no turns") };
+        assert!(matches!(decision.state, State::Holding { .. }), "{:?}", decision.state);
+        assert!(decision.ratio > 0.51, "{}", decision.ratio);
+    }
+
+    #[test]
+    fn service_that_was_never_observed_falls_after_the_hold() {
+        let mut service = ServiceLoop::new(&Control::default(), TARGET, Posture::Closed, 0.0);
+        let mut at = |now| service.turn(ms(now), &Reading::default(), &Distribution::new(), None).state;
+        assert_eq!(at(0), State::Holding { since: Duration::ZERO, why: Why::Silent });
+        assert_eq!(at(1000), State::Holding { since: Duration::ZERO, why: Why::Silent });
+        assert_eq!(at(1060), State::Fallen { why: Why::Silent });
+    }
+
+    #[test]
+    fn hold_begins_anew_after_each_signal() {
+        let mut service = shedding(Posture::Open);
+        let silent = Reading { age: Some(ms(300)), ..Reading::default() };
+        for now in [900, 1800] {
+            let decision = service.turn(ms(now), &silent, &Distribution::new(), None);
+            assert_eq!(decision.state, State::Holding { since: ms(now), why: Why::Stale { age: ms(300) } });
+            service.turn(ms(now + 20), &reading(42, 5, 0), &Distribution::new(), None);
+        }
+    }
+
+    #[test]
+    fn person_is_obeyed_without_a_signal() {
+        let mut service = shedding(Posture::Open);
+        let decision = service.turn(ms(5000), &Reading::default(), &Distribution::new(), Some(0.9));
+        assert_eq!((decision.ratio, decision.state), (0.9, State::Override));
+        assert_eq!(decision.cutoff, Distribution::new().cutoff_for(0.9));
+    }
+
+    #[test]
+    fn gains_shrink_where_the_dead_time_outweighs_the_target() {
+        let control = Control::default();
+        let (short, long) = (tuning(&control, ms(10)), tuning(&control, ms(1000)));
+        assert!(short.kp < 0.1 && (0.7..0.8).contains(&long.kp));
+        assert!(short.kd < long.kd && short.filter < long.filter && short.release > long.release);
+    }
+
+    #[test]
+    fn reasons_are_sentences() {
+        assert_eq!(
+            Why::TooFew { samples: 1, least: 3 }.to_string(),
+            "1 latencies within control.window, and control.min_samples is 3: observe more often, or lengthen the window"
+        );
+        assert_eq!(
+            Why::Stale { age: ms(1500) }.to_string(),
+            "no latency was observed for 1.500 s: check the service's signal"
+        );
+    }
+}

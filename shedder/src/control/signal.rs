@@ -172,3 +172,128 @@ fn product_limit_quantile(durations: &mut [(Duration, bool)], quantile: f64) -> 
     }
     durations.last().map(|&(duration, _)| duration)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FAILURE: Duration = Duration::from_secs(1);
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn window(quantile: f64) -> Window {
+        Window::new(ms(100), quantile, FAILURE)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_in_flight_is_the_nearest_rank(
+            mut latencies in proptest::collection::vec(0..5000u64, 1..600),
+            percent in 1..100usize,
+        ) {
+            let mut window = window(percent as f64 / 100.0);
+            for &latency in &latencies {
+                window.push(ms(50), Outcome::Answered(ms(latency)));
+            }
+            latencies.sort_unstable();
+            let rank = (latencies.len() * percent).div_ceil(100);
+            prop_assert_eq!(window.reading(ms(60), &[]).latency, Some(ms(latencies[rank - 1])));
+        }
+
+        #[test]
+        fn waiting_longer_never_looks_better(
+            latencies in proptest::collection::vec(0..200u64, 0..40),
+            began in proptest::collection::vec(0..1000u64, 0..20),
+            later in 0..90u64,
+        ) {
+            let mut window = window(0.9);
+            for latency in latencies {
+                window.push(ms(1000), Outcome::Answered(ms(latency)));
+            }
+            let began: Vec<Duration> = began.into_iter().map(ms).collect();
+            let before = window.reading(ms(1000), &began).latency;
+            prop_assert!(window.reading(ms(1000 + later), &began).latency >= before);
+        }
+
+        #[test]
+        fn latency_that_is_told_is_taken_or_refused_whole(seconds in any::<f64>()) {
+            match Outcome::from_seconds(seconds) {
+                Ok(Outcome::Answered(latency)) => {
+                    prop_assert!((latency.as_secs_f64() - seconds).abs() < 1e-8 && latency <= MAX_LATENCY);
+                }
+                Ok(outcome) => prop_assert!(false, "{:?}", outcome),
+                Err(_) => prop_assert!(!(0.0..=3600.0).contains(&seconds)),
+            }
+        }
+    }
+
+    #[test]
+    fn bad_latency_says_why() {
+        assert_eq!(Outcome::from_seconds(f64::NAN), Err(BadLatency::NotFinite));
+        assert_eq!(Outcome::from_seconds(f64::INFINITY), Err(BadLatency::NotFinite));
+        assert_eq!(Outcome::from_seconds(-0.5), Err(BadLatency::Negative(-0.5)));
+        assert_eq!(Outcome::from_seconds(1e300), Err(BadLatency::TooLong(1e300)));
+        assert_eq!(
+            BadLatency::TooLong(25000.0).to_string(),
+            "the latency of 25000 s is longer than 3600 s: send seconds, not milliseconds or nanoseconds"
+        );
+    }
+
+    #[test]
+    fn what_is_late_counts_before_it_ends() {
+        let mut window = window(0.99);
+        for _ in 0..10 {
+            window.push(ms(990), Outcome::Answered(ms(5)));
+        }
+        assert_eq!(window.reading(ms(1000), &[]).latency, Some(ms(5)));
+        assert_eq!(
+            window.reading(ms(1000), &[ms(999)]).latency,
+            Some(ms(5)),
+            "what has just begun tells nothing"
+        );
+        assert_eq!(window.reading(ms(1000), &[ms(960), ms(999)]).latency, Some(ms(40)));
+    }
+
+    #[test]
+    fn one_that_is_late_does_not_move_the_median() {
+        let mut window = window(0.5);
+        for _ in 0..10 {
+            window.push(ms(990), Outcome::Answered(ms(5)));
+        }
+        assert_eq!(window.reading(ms(1000), &[ms(0)]).latency, Some(ms(5)));
+    }
+
+    #[test]
+    fn failure_counts_as_the_worst() {
+        let mut window = window(0.99);
+        window.push(ms(10), Outcome::Answered(ms(5)));
+        window.push(ms(10), Outcome::Failed(ms(1)));
+        let reading = window.reading(ms(20), &[]);
+        assert_eq!((reading.latency, reading.samples, reading.failures), (Some(FAILURE), 2, 1));
+        window.push(ms(10), Outcome::Failed(ms(1500)));
+        assert_eq!(window.reading(ms(20), &[]).latency, Some(ms(1500)));
+    }
+
+    #[test]
+    fn nothing_known_is_told_from_nothing_wrong() {
+        let mut window = window(0.99);
+        assert_eq!(window.reading(ms(500), &[]), Reading::default());
+        window.push(ms(500), Outcome::Answered(ms(5)));
+        let stale = window.reading(ms(700), &[]);
+        assert_eq!((stale.latency, stale.samples, stale.age), (None, 0, Some(ms(200))));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut window = window(0.99);
+        for latency in 0..3 * MAX_SAMPLES as u64 {
+            window.push(ms(10), Outcome::Answered(Duration::from_micros(latency)));
+        }
+        let reading = window.reading(ms(10), &[]);
+        assert_eq!(reading.samples, MAX_SAMPLES);
+        assert!(reading.latency > Some(Duration::from_micros(2 * MAX_SAMPLES as u64)), "the oldest go first");
+    }
+}

@@ -1,4 +1,7 @@
-//! A service under load, simulated: a FIFO queue in front of some servers, and a loop that watches it.
+//! A service under load, simulated: a FIFO queue in front of some servers, and a loop that watches it by probes.
+//!
+//! Arrivals are Poisson and open-loop: they do not wait for answers. Cheap enough for ordinary tests, since a request's
+//! end is known as it arrives: nobody overtakes in a FIFO queue.
 
 use super::distribution::{Counters, Distribution};
 use super::service::{Decision, ServiceLoop};
@@ -7,14 +10,18 @@ use crate::config::{Control, Posture};
 use shedder_common::class::{COHORTS, Class, PRIORITIES, SHED_NOTHING, priority};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
-/// A stream of random numbers: SplitMix64 (Steele, Lea and Flood, 2014).
-#[derive(Clone, Debug)]
-pub(crate) struct Random(pub u64);
+/// Seconds after which a client that was not let in asks again, each time.
+const RETRIES: [f64; 2] = [1.0, 2.0];
+
+/// A stream of random numbers: SplitMix64 (G. L. Steele, D. Lea and C. H. Flood, "Fast splittable pseudorandom number
+/// generators", 2014).
+struct Random(u64);
 
 impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,293 +30,331 @@ impl Random {
     }
 
     /// Uniform, 0 included, 1 not.
-    pub(crate) fn uniform(&mut self) -> f64 {
+    fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Exponential with mean 1.
-    pub(crate) fn exponential(&mut self) -> f64 {
+    fn exponential(&mut self) -> f64 {
         -(1.0 - self.uniform()).ln()
     }
 }
 
-/// How long one request takes a server.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Service {
-    /// All the same.
-    Fixed,
-    /// Exponentially distributed.
-    Exponential,
-}
-
-/// What is simulated.
+/// What is simulated. Times are in seconds.
 #[derive(Clone, Debug)]
-pub(crate) struct Scenario {
-    pub control: Control,
-    pub posture: Posture,
-    pub target: Duration,
-    pub quantile: f64,
-    /// Seconds between two probes.
-    pub probe_every: f64,
-    pub probe_timeout: Duration,
-    pub servers: usize,
-    /// Mean seconds of one request.
-    pub service_time: f64,
-    pub service: Service,
+pub(super) struct Scenario {
+    pub(super) control: Control,
+    pub(super) posture: Posture,
+    pub(super) target: Duration,
+    pub(super) probe_every: f64,
+    pub(super) servers: usize,
+    /// Mean time that one request takes a server.
+    pub(super) service_time: f64,
+    /// Whether that time is exponentially distributed, and not always the same.
+    pub(super) varies: bool,
     /// Requests that may wait; what comes beyond is refused.
-    pub backlog: usize,
+    pub(super) backlog: usize,
     /// Classes, with how many sources each has; every source offers the same.
-    pub sources: Vec<(Class, usize)>,
-    /// Whether a refused client asks again 1 s and 3 s later.
-    pub retries: bool,
-    /// Offered load as a multiple of capacity, from each second on.
-    pub load: Vec<(f64, f64)>,
-    /// Seconds of silence of the probes: from, to.
-    pub deaf: Option<(f64, f64)>,
-    /// A person's override: from, to, ratio.
-    pub person: Option<(f64, f64, f64)>,
-    pub seconds: f64,
-    pub seed: u64,
+    pub(super) sources: Vec<(Class, usize)>,
+    /// Whether clients that were not let in ask again.
+    pub(super) retries: bool,
+    /// Offered load as a multiple of capacity, from each time on; the first from 0.
+    pub(super) load: Vec<(f64, f64)>,
+    /// When every request takes several times as long, and how many.
+    pub(super) slow: (Range<f64>, f64),
+    /// When nothing is probed.
+    pub(super) deaf: Range<f64>,
+    /// When a person overrides, and the ratio.
+    pub(super) person: (Range<f64>, f64),
+    pub(super) ends: f64,
+    pub(super) seed: u64,
 }
 
 impl Default for Scenario {
+    /// Half the capacity.
     fn default() -> Self {
         Scenario {
             control: Control::default(),
             posture: Posture::Open,
             target: Duration::from_millis(50),
-            quantile: 0.99,
             probe_every: 0.02,
-            probe_timeout: Duration::from_secs(1),
-            servers: 8,
+            servers: 16,
             service_time: 0.005,
-            service: Service::Fixed,
+            varies: false,
             backlog: 4096,
             sources: vec![(Class::Normal, 300)],
             retries: false,
             load: vec![(0.0, 0.5)],
-            deaf: None,
-            person: None,
-            seconds: 5.0,
+            slow: (0.0..0.0, 1.0),
+            deaf: 0.0..0.0,
+            person: (0.0..0.0, 0.0),
+            ends: 4.0,
             seed: 1,
         }
     }
 }
 
-/// One admitted request, or one probe.
+/// One request that was let in, or one probe.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Request {
-    pub at: f64,
-    pub latency: f64,
-    pub class: u8,
+pub(super) struct Request {
+    pub(super) at: f64,
+    /// Infinite for a probe that was refused.
+    pub(super) latency: f64,
+    pub(super) class: u8,
 }
 
-/// One turn of the loop.
+/// One turn of the loop, and what it found.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Turn {
-    pub at: f64,
-    pub decision: Decision,
+pub(super) struct Turn {
+    pub(super) at: f64,
+    pub(super) decision: Decision,
+    /// Since the turn before, by class.
+    pub(super) admitted: [u32; Class::ALL.len()],
+    /// Since the turn before, by class.
+    pub(super) shed: [u32; Class::ALL.len()],
 }
 
 /// What happened.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Trace {
-    pub requests: Vec<Request>,
-    pub probes: Vec<Request>,
-    pub turns: Vec<Turn>,
-    /// By class.
-    pub shed: Vec<(f64, u8)>,
-    pub refused: usize,
+pub(super) struct Trace {
+    pub(super) requests: Vec<Request>,
+    pub(super) probes: Vec<Request>,
+    pub(super) turns: Vec<Turn>,
 }
 
-/// Servers behind a FIFO queue. A request's start is known as it arrives, since nobody overtakes.
+/// Servers behind a FIFO queue.
 struct Queue {
+    /// When each server is free, as bits: those of positive floats are in the order of the floats.
     free: BinaryHeap<Reverse<u64>>,
+    /// When each request that waits will start.
     waiting: VecDeque<f64>,
     backlog: usize,
 }
 
 impl Queue {
-    /// When a request that arrives at `now` and takes `length` is done; none: refused.
-    fn enter(&mut self, now: f64, length: f64) -> Option<f64> {
+    /// How long a request that arrives at `now` and takes a server `work` is under way; none: it is refused.
+    fn enter(&mut self, now: f64, work: f64) -> Option<f64> {
         while self.waiting.front().is_some_and(|&start| start <= now) {
             self.waiting.pop_front();
         }
         if self.waiting.len() >= self.backlog {
             return None;
         }
-        // Bits of positive floats are ordered as the floats are.
         let Reverse(free) = self.free.pop()?;
         let start = f64::from_bits(free).max(now);
-        let done = start + length;
-        self.free.push(Reverse(done.to_bits()));
+        self.free.push(Reverse((start + work).to_bits()));
         if start > now {
             self.waiting.push_back(start);
         }
-        Some(done)
+        Some(start + work - now)
     }
+}
+
+/// A probe on its way.
+struct Probe {
+    began: f64,
+    ends: f64,
+    outcome: Outcome,
+}
+
+/// A simulation under way.
+struct World<'a> {
+    scenario: &'a Scenario,
+    random: Random,
+    queue: Queue,
+    /// Of each source.
+    priorities: Vec<u32>,
+    counters: Counters,
+    cutoff: u32,
+    probes: Vec<Probe>,
+    /// When, which source, and how many times it asked already.
+    retries: BinaryHeap<Reverse<(u64, usize, usize)>>,
+    admitted: [u32; Class::ALL.len()],
+    shed: [u32; Class::ALL.len()],
+    trace: Trace,
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
 }
 
 impl Scenario {
     /// Requests a second that the servers can do.
-    pub(crate) fn capacity(&self) -> f64 {
+    pub(super) fn capacity(&self) -> f64 {
         self.servers as f64 / self.service_time
     }
 
-    fn load_at(&self, now: f64) -> f64 {
-        self.load.iter().rev().find(|&&(from, _)| from <= now).map_or(0.0, |&(_, load)| load)
+    /// After which a probe is a failure.
+    fn timeout(&self) -> Duration {
+        (self.target * 5).max(Duration::from_secs(1))
     }
 
-    /// Runs it.
-    pub(crate) fn run(&self) -> Trace {
-        let mut random = Random(self.seed);
-        let priorities: Vec<u32> = self
-            .sources
-            .iter()
-            .flat_map(|&(class, count)| std::iter::repeat_n(class, count))
-            .map(|class| priority(class as u8, random.next() as u32 % COHORTS))
-            .collect();
-        let mut queue = Queue {
-            free: (0..self.servers).map(|_| Reverse(0)).collect(),
-            waiting: VecDeque::new(),
-            backlog: self.backlog,
-        };
+    pub(super) fn run(&self) -> Trace {
+        let mut world = World::new(self);
         let mut service = ServiceLoop::new(&self.control, self.target, self.posture, 0.0);
-        let failure = self.probe_timeout.max(self.target * 6);
-        let mut window = Window::new(self.control.window, self.quantile, failure);
+        let mut window = Window::new(self.control.window, 0.99, self.timeout());
         let mut offered = Distribution::new();
-        let mut counters: Counters = [u32::MAX - 50; PRIORITIES as usize];
-        let mut cutoff = SHED_NOTHING;
-        // (began, ends, outcome)
-        let mut flying: Vec<(f64, f64, Outcome)> = Vec::new();
-        let mut retries: BinaryHeap<Reverse<(u64, usize, u8)>> = BinaryHeap::new();
-        let mut trace = Trace::default();
+        offered.update(Duration::ZERO, &world.counters);
         let interval = self.control.interval.as_secs_f64();
-        let mut next_probe = self.probe_every * random.uniform();
-        let turns = (self.seconds / interval) as usize;
-        offered.update(Duration::ZERO, &counters);
-        for turn in 1..=turns {
-            let (from, to) = ((turn - 1) as f64 * interval, turn as f64 * interval);
-            let rate = self.load_at(from) * self.capacity();
-            let mut arrival = if rate > 0.0 { from + random.exponential() / rate } else { f64::INFINITY };
-            loop {
-                let retry = retries.peek().map_or(f64::INFINITY, |Reverse((at, ..))| f64::from_bits(*at));
-                let next = arrival.min(next_probe).min(retry);
-                if next >= to {
-                    break;
-                }
-                let length = match self.service {
-                    Service::Fixed => self.service_time,
-                    Service::Exponential => self.service_time * random.exponential(),
-                };
-                if next == next_probe {
-                    next_probe += self.probe_every;
-                    if self.deaf.is_some_and(|(from, to)| next >= from && next < to) {
-                        continue;
-                    }
-                    let timeout = self.probe_timeout.as_secs_f64();
-                    let latency = queue.enter(next, length).map_or(f64::INFINITY, |done| done - next);
-                    let (waited, outcome) = if latency < timeout {
-                        (latency, Outcome::Answered(Duration::from_secs_f64(latency)))
-                    } else {
-                        (timeout, Outcome::Failed(self.probe_timeout))
-                    };
-                    flying.push((next, next + waited, outcome));
-                    trace.probes.push(Request { at: next, latency, class: 0 });
-                    continue;
-                }
-                let (source, attempt) = if next == retry {
-                    let Some(Reverse((_, source, attempt))) = retries.pop() else { break };
-                    (source, attempt)
-                } else {
-                    arrival += random.exponential() / rate;
-                    (random.next() as usize % priorities.len(), 0)
-                };
-                let priority = priorities[source];
-                let class = (priority / COHORTS) as u8;
-                counters[priority as usize] = counters[priority as usize].wrapping_add(1);
-                let done = if priority >= cutoff {
-                    trace.shed.push((next, class));
-                    None
-                } else {
-                    let done = queue.enter(next, length);
-                    trace.refused += usize::from(done.is_none());
-                    done
-                };
-                match done {
-                    Some(done) => trace.requests.push(Request { at: next, latency: done - next, class }),
-                    None if self.retries && attempt < 2 => {
-                        let again = next + [1.0, 2.0][attempt as usize];
-                        retries.push(Reverse((again.to_bits(), source, attempt + 1)));
-                    }
-                    None => {}
-                }
+        let mut next_probe = self.probe_every * world.random.uniform();
+        for turn in 0..(self.ends / interval) as usize {
+            let (from, to) = (turn as f64 * interval, (turn + 1) as f64 * interval);
+            world.advance(from, to, &mut next_probe);
+            world.probes.sort_by(|a, b| a.ends.total_cmp(&b.ends));
+            let ended = world.probes.partition_point(|probe| probe.ends <= to);
+            for probe in world.probes.drain(..ended) {
+                window.push(seconds(probe.ends), probe.outcome);
             }
-            let now = Duration::from_secs_f64(to);
-            flying.sort_by(|a, b| a.1.total_cmp(&b.1));
-            let ended = flying.partition_point(|&(_, ends, _)| ends <= to);
-            for (_, ends, outcome) in flying.drain(..ended) {
-                window.push(Duration::from_secs_f64(ends), outcome);
-            }
-            let began: Vec<Duration> =
-                flying.iter().map(|&(began, ..)| Duration::from_secs_f64(began)).collect();
-            offered.update(now, &counters);
-            let person =
-                self.person.and_then(|(from, until, ratio)| (to >= from && to < until).then_some(ratio));
-            let decision = service.turn(now, &window.reading(now, &began), &offered, person);
-            cutoff = decision.cutoff;
-            trace.turns.push(Turn { at: to, decision });
+            let in_flight: Vec<Duration> = world.probes.iter().map(|probe| seconds(probe.began)).collect();
+            offered.update(seconds(to), &world.counters);
+            let (when, ratio) = &self.person;
+            let person = when.contains(&to).then_some(*ratio);
+            let decision =
+                service.turn(seconds(to), &window.reading(seconds(to), &in_flight), &offered, person);
+            world.cutoff = decision.cutoff;
+            let (admitted, shed) = (std::mem::take(&mut world.admitted), std::mem::take(&mut world.shed));
+            world.trace.turns.push(Turn { at: to, decision, admitted, shed });
         }
-        trace
+        world.trace
     }
 }
 
-/// The quantile of the latencies of what came in from `from` to `to`; none came: 0.
-pub(crate) fn quantile(requests: &[Request], quantile: f64, from: f64, to: f64) -> f64 {
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario) -> World<'a> {
+        let mut random = Random(scenario.seed);
+        let classes = scenario.sources.iter().flat_map(|&(class, count)| std::iter::repeat_n(class, count));
+        World {
+            scenario,
+            priorities: classes.map(|class| priority(class as u8, random.next() as u32 % COHORTS)).collect(),
+            random,
+            queue: Queue {
+                free: std::iter::repeat_n(Reverse(0), scenario.servers).collect(),
+                waiting: VecDeque::new(),
+                backlog: scenario.backlog,
+            },
+            // They are about to wrap, as they may be whenever a daemon starts.
+            counters: [u32::MAX - 50; PRIORITIES as usize],
+            cutoff: SHED_NOTHING,
+            probes: Vec::new(),
+            retries: BinaryHeap::new(),
+            admitted: Default::default(),
+            shed: Default::default(),
+            trace: Trace::default(),
+        }
+    }
+
+    /// Lets everything arrive that arrives from `from` to `to`, under one cutoff.
+    fn advance(&mut self, from: f64, to: f64, next_probe: &mut f64) {
+        let load =
+            self.scenario.load.iter().rev().find(|&&(since, _)| since <= from).map_or(0.0, |&(_, load)| load);
+        let gap = 1.0 / (load * self.scenario.capacity());
+        let mut arrival = from + gap * self.random.exponential();
+        loop {
+            let retry = self.retries.peek().map_or(f64::INFINITY, |Reverse((at, ..))| f64::from_bits(*at));
+            let now = arrival.min(*next_probe).min(retry);
+            if now >= to {
+                return;
+            }
+            if now == *next_probe {
+                *next_probe += self.scenario.probe_every;
+                self.probe(now);
+            } else if now == retry {
+                if let Some(Reverse((_, source, asked))) = self.retries.pop() {
+                    self.ask(now, source, asked);
+                }
+            } else {
+                arrival += gap * self.random.exponential();
+                let source = self.random.next() as usize % self.priorities.len();
+                self.ask(now, source, 0);
+            }
+        }
+    }
+
+    /// How long a request that arrives at `now` takes a server.
+    fn work(&mut self, now: f64) -> f64 {
+        let (when, factor) = &self.scenario.slow;
+        let mean = self.scenario.service_time * if when.contains(&now) { *factor } else { 1.0 };
+        if self.scenario.varies { mean * self.random.exponential() } else { mean }
+    }
+
+    fn probe(&mut self, now: f64) {
+        if self.scenario.deaf.contains(&now) {
+            return;
+        }
+        let work = self.work(now);
+        let latency = self.queue.enter(now, work).unwrap_or(f64::INFINITY);
+        let timeout = self.scenario.timeout();
+        let (waited, outcome) = if latency < timeout.as_secs_f64() {
+            (latency, Outcome::Answered(seconds(latency)))
+        } else {
+            (timeout.as_secs_f64(), Outcome::Failed(timeout))
+        };
+        self.probes.push(Probe { began: now, ends: now + waited, outcome });
+        self.trace.probes.push(Request { at: now, latency, class: 0 });
+    }
+
+    fn ask(&mut self, now: f64, source: usize, asked: usize) {
+        let priority = self.priorities[source];
+        let class = priority / COHORTS;
+        let count = &mut self.counters[priority as usize];
+        *count = count.wrapping_add(1);
+        let latency = if priority >= self.cutoff {
+            self.shed[class as usize] += 1;
+            None
+        } else {
+            self.admitted[class as usize] += 1;
+            let work = self.work(now);
+            self.queue.enter(now, work)
+        };
+        if let Some(latency) = latency {
+            self.trace.requests.push(Request { at: now, latency, class: class as u8 });
+        } else if self.scenario.retries
+            && let Some(pause) = RETRIES.get(asked)
+        {
+            self.retries.push(Reverse(((now + pause).to_bits(), source, asked + 1)));
+        }
+    }
+}
+
+/// The 99th percentile of the latencies of what began within `when`; nothing did: 0.
+pub(super) fn p99(requests: &[Request], when: Range<f64>) -> f64 {
     let mut latencies: Vec<f64> =
-        requests.iter().filter(|r| r.at >= from && r.at < to).map(|r| r.latency).collect();
+        requests.iter().filter(|request| when.contains(&request.at)).map(|request| request.latency).collect();
     if latencies.is_empty() {
         return 0.0;
     }
-    let rank = (latencies.len() as f64 * quantile).ceil().max(1.0) as usize - 1;
+    let rank = (latencies.len() as f64 * 0.99).ceil() as usize - 1;
     *latencies.select_nth_unstable_by(rank, f64::total_cmp).1
 }
 
 impl Trace {
-    /// Requests a second done from `from` to `to`, whose latency was at most `limit` seconds.
-    pub(crate) fn goodput(&self, limit: f64, from: f64, to: f64) -> f64 {
-        let good = self.requests.iter().filter(|r| {
-            let done = r.at + r.latency;
-            done >= from && done < to && r.latency <= limit
-        });
-        good.count() as f64 / (to - from)
+    /// Requests a second that were done within `when`, whatever their latency.
+    pub(super) fn goodput(&self, when: Range<f64>) -> f64 {
+        let done = self.requests.iter().filter(|request| when.contains(&(request.at + request.latency)));
+        done.count() as f64 / (when.end - when.start)
     }
 
-    /// Lowest and highest ratio from `from` to `to`.
-    pub(crate) fn range(&self, from: f64, to: f64) -> (f64, f64) {
-        self.turns
-            .iter()
-            .filter(|turn| turn.at >= from && turn.at < to)
-            .fold((1.0, 0.0), |(low, high), turn| {
-                (f64::min(low, turn.decision.ratio), f64::max(high, turn.decision.ratio))
-            })
+    /// The turns within `when`.
+    pub(super) fn turns_in(&self, when: Range<f64>) -> impl Iterator<Item = &Turn> {
+        self.turns.iter().filter(move |turn| when.contains(&turn.at))
     }
 
-    /// Seconds after `from` until which the ratio was ever above 0.
-    pub(crate) fn last_shed(&self, from: f64) -> f64 {
-        let last = self.turns.iter().rev().find(|turn| turn.decision.ratio > 0.0);
-        last.map_or(0.0, |turn| (turn.at - from).max(0.0))
+    /// The highest ratio less the lowest within `when`.
+    pub(super) fn ripple(&self, when: Range<f64>) -> f64 {
+        let ratios = || self.turns_in(when.clone()).map(|turn| turn.decision.ratio);
+        ratios().fold(0.0, f64::max) - ratios().fold(1.0, f64::min)
     }
 
-    /// The seconds from `from` on until every window of 100 ms of probes that follows keeps within `limit`.
-    pub(crate) fn settled(&self, limit: f64, from: f64, to: f64) -> f64 {
-        let late = |requests: &[Request]| {
-            requests
-                .iter()
-                .filter(|r| r.at >= from && r.at < to && r.latency > limit)
-                .map(|r| r.at)
-                .fold(from, f64::max)
-        };
-        late(&self.probes) - from
+    /// From `start` until the last probe sent before `end` that took longer than `limit`.
+    pub(super) fn settling(&self, limit: f64, start: f64, end: f64) -> f64 {
+        let late =
+            self.probes.iter().filter(|probe| (start..end).contains(&probe.at) && probe.latency > limit);
+        late.map(|probe| probe.at - start).fold(0.0, f64::max)
+    }
+
+    /// From `start` until the last turn that shed anything.
+    pub(super) fn recovery(&self, start: f64) -> f64 {
+        let shedding = self.turns.iter().filter(|turn| turn.decision.ratio > 0.0);
+        shedding.map(|turn| turn.at - start).fold(0.0, f64::max)
     }
 }
