@@ -61,11 +61,16 @@
 //! - With a turn and a probe every 100 ms only, and a window of 500 ms, the third line reads 1.0 to 1.9 targets at a
 //!   goodput of 0.91.
 
-pub mod distribution;
-pub mod pid;
-pub mod service;
-pub mod signal;
+mod distribution;
+mod pid;
+mod service;
+mod signal;
 #[cfg(test)]
 mod simulate;
 #[cfg(test)]
 mod tests;
+
+pub use distribution::{Counters, Distribution};
+pub use pid::Terms;
+pub use service::{Decision, ServiceLoop, State, Why};
+pub use signal::{Outcome, Reading, Window};
