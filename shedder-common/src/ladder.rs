@@ -9,7 +9,7 @@ use crate::class::{COHORTS, SHED_NOTHING, priority};
 use crate::hash::{mix, mix_in};
 use crate::memory::{self, Key, Remembered};
 use crate::reason::Reason;
-use crate::walk::{Address, Cursor, Packet, Transport, Walk, is_plain_ipv4, walk};
+use crate::walk::{Address, Cursor, Transport, Walk, is_plain_ipv4, walk};
 use crate::words::{KillWord, OverrideWord};
 
 /// A table of buckets, one of the three limits of a source.

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub type Counters = [u32; PRIORITIES as usize];
 
 /// How long an arrival counts in the distribution: its weight falls by a factor of e in this time.
-pub const MEMORY: Duration = Duration::from_secs(1);
+pub(super) const MEMORY: Duration = Duration::from_secs(1);
 
 /// How many arrivals count in the distribution: with each as many as this, the weight of what came before halves.
 /// A flood makes its own distribution known within the time that its first thousand arrivals take.

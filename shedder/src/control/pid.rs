@@ -30,7 +30,7 @@ const RISE: f64 = std::f64::consts::LN_2;
 
 /// What a controller is tuned by.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tuning {
+pub(super) struct Tuning {
     /// Effort per unit of error.
     pub kp: f64,
     /// Effort per unit of error and second.
@@ -71,7 +71,7 @@ impl Terms {
 
 /// A PID controller for one service.
 #[derive(Clone, Debug)]
-pub struct Pid {
+pub(super) struct Pid {
     tuning: Tuning,
     target: f64,
     ratio: f64,
@@ -103,7 +103,7 @@ fn ratio(effort: f64) -> f64 {
 
 impl Pid {
     /// A controller that aims at `target`, which is above 0, and starts from `ratio`.
-    pub fn new(tuning: Tuning, target: Duration, ratio: f64) -> Pid {
+    pub(super) fn new(tuning: Tuning, target: Duration, ratio: f64) -> Pid {
         let mut pid =
             Pid { tuning, target: target.as_secs_f64(), ratio: 0.0, terms: Terms::default(), memory: None };
         pid.track(ratio);
@@ -111,17 +111,17 @@ impl Pid {
     }
 
     /// The ratio in force, 0 to 1.
-    pub fn ratio(&self) -> f64 {
+    pub(super) fn ratio(&self) -> f64 {
         self.ratio
     }
 
     /// The parts of the last output.
-    pub fn terms(&self) -> Terms {
+    pub(super) fn terms(&self) -> Terms {
         self.terms
     }
 
     /// Takes over a ratio that was decided elsewhere; the next turn starts from it. One that is no number is ignored.
-    pub fn track(&mut self, ratio: f64) {
+    pub(super) fn track(&mut self, ratio: f64) {
         if !ratio.is_nan() {
             self.ratio = ratio.clamp(0.0, 1.0);
         }
@@ -130,7 +130,7 @@ impl Pid {
 
     /// Decides at `now`, where the latency is `observed` and the logarithm of what is offered is `load`. The answer is
     /// the ratio in force from now on. A turn at or before the time of the last one changes nothing.
-    pub fn turn(&mut self, now: Duration, observed: Duration, load: f64) -> f64 {
+    pub(super) fn turn(&mut self, now: Duration, observed: Duration, load: f64) -> f64 {
         let error = (observed.as_secs_f64() / self.target - 1.0).clamp(ERROR.0, ERROR.1);
         let Some(memory) = self.memory else {
             self.take_over(now, error, load);

@@ -5,10 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 /// Samples that a window holds at most; the oldest go first.
-pub const MAX_SAMPLES: usize = 4096;
+pub(super) const MAX_SAMPLES: usize = 4096;
 
 /// A latency longer than this is no measurement.
-pub const MAX_LATENCY: Duration = Duration::from_secs(3600);
+pub(super) const MAX_LATENCY: Duration = Duration::from_secs(3600);
 
 /// What one observation of a service came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -237,8 +237,8 @@ fn controlled(live: &Live, mut old: Vec<Controlled>) -> Vec<Controlled> {
             return Some(Controlled { inbox, offered: Distribution::new(), ..old.swap_remove(at) });
         }
         let failure = match service.signal {
-            Signal::Probe { timeout, .. } => timeout.max(service.target * 4),
-            Signal::Push | Signal::None => service.target * 4,
+            Signal::Probe { timeout, .. } => timeout.max(service.target * 5),
+            Signal::Push | Signal::None => service.target * 5,
         };
         Some(Controlled {
             slot,
