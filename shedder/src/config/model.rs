@@ -290,6 +290,11 @@ impl Default for Config {
     }
 }
 
+impl Control {
+    /// The longest `window`.
+    pub const LONGEST_WINDOW: Duration = Duration::from_secs(60);
+}
+
 impl Default for Control {
     fn default() -> Self {
         Control {

@@ -89,8 +89,25 @@ fn read(root: &Table<'_>, mistakes: &mut Mistakes) -> Config {
             service.signal = read_signal(table, service.target, mistakes);
         });
     read_table(root, "control", &mut config.control, mistakes);
+    if !root
+        .table("control", Control::HEADER, &mut Mistakes::default())
+        .is_some_and(|table| table.has("window"))
+    {
+        config.control.window = fitting_window(&config);
+    }
     read_table(root, "endpoint", &mut config.endpoint, mistakes);
     config
+}
+
+/// The default window, made longer where slow turns or seldom probes would otherwise leave it without samples.
+fn fitting_window(config: &Config) -> Duration {
+    let Control { interval, min_samples, window, .. } = config.control;
+    let slowest_probe = config.services.iter().filter_map(|service| match service.signal {
+        Signal::Probe { every, .. } => Some(every),
+        Signal::Push | Signal::None => None,
+    });
+    let for_probes = slowest_probe.max().unwrap_or_default().saturating_mul(min_samples.saturating_add(1));
+    window.max(interval).max(for_probes).min(Control::LONGEST_WINDOW)
 }
 
 fn read_table<S: Section>(root: &Table<'_>, name: &str, section: &mut S, mistakes: &mut Mistakes) {

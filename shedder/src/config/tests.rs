@@ -131,6 +131,7 @@ fn the_example_of_the_design_says_what_it_seems_to_say() {
             },
             ..Service::new("api", Protocol::Tcp, 8080)
         }],
+        control: Control { kp: 0.4, ..Control::default() },
         ..Config::default()
     };
     assert_eq!(valid(DESIGN), expected);
@@ -271,7 +272,9 @@ fn a_broken_line_hides_no_other() {
 fn times_that_contradict_each_other() {
     assert_mistake("lease = \"100ms\"\n[control]\ninterval = \"21ms\"", "lease", "\"105ms\" is enough");
     assert_mistake("[control]\ninterval = \"500ms\"\nwindow = \"1s\"", "control.interval", "the lease is 2s");
-    assert_mistake("[control]\ninterval = \"201ms\"", "control.interval", "the window is 200ms");
+    let narrow = "[control]\ninterval = \"201ms\"\nwindow = \"200ms\"";
+    assert_mistake(narrow, "control.window", "the window is 200ms");
+    assert_eq!(valid("[control]\ninterval = \"201ms\"").control.window, Duration::from_millis(201));
     valid("lease = \"100ms\"\n[control]\ninterval = \"20ms\"\nwindow = \"20ms\"");
 
     let probe = |rest: &str| {
@@ -285,10 +288,13 @@ fn times_that_contradict_each_other() {
         "at least the service's target",
     );
     valid(&probe("timeout = \"1s\""));
-    assert_mistake(&probe("every = \"67ms\""), "service[0].signal.every", "never be a signal");
-    valid(&probe("every = \"66ms\""));
-    let many = format!("{}[control]\nmin_samples = 11", probe(""));
+    let with_window = |rest: &str| format!("{}[control]\nwindow = \"200ms\"\n", probe(rest));
+    assert_mistake(&with_window("every = \"67ms\""), "service[0].signal.every", "never be a signal");
+    valid(&with_window("every = \"66ms\""));
+    let many = format!("{}min_samples = 11", with_window(""));
     assert_mistake(&many, "control.min_samples", "never be a signal");
+    // Where the window is left out it fits.
+    assert_eq!(valid(&probe("every = \"1s\"")).control.window, Duration::from_secs(4));
 }
 
 #[test]
