@@ -57,7 +57,8 @@ pub mod maps {
 
     /// State: lives as long as the pins, whatever program or daemon comes and goes.
     pub const STATE: [&str; 12] = [
-        META, KILLS, CONTROL, COUNTERS, PACKETS, BYTES, NEW_FLOWS, SHARED, PROVEN, UDP_FLOWS, INTERFACES, SERVICES,
+        META, KILLS, CONTROL, COUNTERS, PACKETS, BYTES, NEW_FLOWS, SHARED, PROVEN, UDP_FLOWS, INTERFACES,
+        SERVICES,
     ];
 
     /// [`PrefixPolicy`](super::PrefixPolicy) by [`Prefix4`](super::Prefix4).
@@ -245,9 +246,12 @@ pub struct Service {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Offered {
-    /// Flows (packets, where the service sheds packets); wraps.
-    pub by_priority: [u32; PRIORITIES as usize],
+    /// Flows (packets, where the service sheds packets); wraps. The places past the last priority stay empty.
+    pub by_priority: [u32; OFFERED_PLACES],
 }
+
+/// Places for priorities: the next power of two, so that the verifier sees an index inside the array.
+pub const OFFERED_PLACES: usize = (PRIORITIES as usize).next_power_of_two();
 
 /// Which service a local port belongs to, for TCP and UDP.
 #[repr(C)]
@@ -444,7 +448,7 @@ assert_layout! {
     Set: 64, 64;
     Interface: 56, 4;
     Service: 72, 8;
-    Offered: 4 * PRIORITIES as usize, 4;
+    Offered: 4 * OFFERED_PLACES, 4;
     Ports: 4 * 65536, 2;
     Rate: 16, 8;
     Limits: 48, 8;

@@ -4,8 +4,16 @@
 //! word whose time has passed says no more than an empty one, so that it is reused without an eviction: there is
 //! no list, no lock and no allocation. Refusing writes nothing; admitting is one compare-and-swap.
 //!
-//! A word that nobody touched for a whole turn of the 78 hours seems live again for at most its horizon (the burst
-//! and one packet): its source may then find part of its burst spent. It is never given more.
+//! CPUs do not read the same clock at the same time: what one wrote may seem further ahead to another than the
+//! horizon, which is the furthest ahead that the writer may go (the burst and one packet). Up to [`SKEW`] more is
+//! still believed, since to take a full bucket for one whose time has passed would be to hand out its burst again.
+//!
+//! A word that nobody touched for a whole turn of the 78 hours seems live again for at most its horizon and the skew:
+//! its source may then find its burst spent, and others its way taken. Nobody is ever given more. A word that was
+//! never written stays empty through every turn.
+//!
+//! What is charged is rounded to the nearest nanosecond, each time: a limit of packets is met to half a nanosecond in
+//! its period (0.05 % at 10^6 a second), one of bytes to half a nanosecond in a packet's time.
 
 use crate::word::Word;
 
@@ -22,9 +30,24 @@ const _: () = assert!(size_of::<Set>() == 64 && align_of::<Set>() == 64);
 const TIME_BITS: u32 = 48;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 
+/// How much further ahead than the horizon another CPU's time is believed, in nanoseconds (67 ms): more than a tick
+/// of the coarse clock, and than a virtual CPU is usually kept waiting between reading a clock and using it.
+pub const SKEW: u64 = 1 << 26;
+
+/// The longest burst, in nanoseconds (19.5 hours).
+const LONGEST_BURST: u64 = 1 << 46;
+
+/// The furthest horizon, in nanoseconds (39 hours): past half a turn a time ahead could not be told from one that
+/// has passed.
+const FURTHEST: u64 = (1 << 47) - SKEW;
+
 /// How often an exchange that another CPU spoiled is tried again. Somebody succeeded each time; past this the
 /// packet is refused.
 const TRIES: usize = 4;
+
+/// The shortest period, in nanoseconds, of which a burst is counted out: that of 10^7 units a second. Faster are only
+/// bytes, of which no packet is one.
+const COUNTED: u64 = 100;
 
 /// Fraction bits of [`Rate::cost`].
 pub const COST_BITS: u32 = 16;
@@ -43,16 +66,27 @@ impl Rate {
     /// No limit.
     pub const UNLIMITED: Rate = Rate { cost: 0, tolerance: 0 };
 
-    /// `per_second` units a second (0: no limit), of which `burst` nanoseconds' worth may come at once, and at least
-    /// one unit.
+    /// `per_second` units a second (0: no limit), of which `burst` nanoseconds' worth (held to 2^46: 19.5 hours) may
+    /// come at once, rounded down to whole units, and at least one.
     pub const fn new(per_second: u64, burst: u64) -> Rate {
         if per_second == 0 {
             return Rate::UNLIMITED;
         }
+        let burst = if burst > LONGEST_BURST { LONGEST_BURST } else { burst };
         let cost = ((1_000_000_000u128 << COST_BITS) / per_second as u128) as u64;
         // A rate past 65 units a nanosecond is no limit that anything here could reach.
         let cost = if cost == 0 { 1 } else { cost };
-        Rate { cost, tolerance: burst.saturating_sub(cost >> COST_BITS) }
+        let rate = Rate { cost, tolerance: burst.saturating_sub(cost >> COST_BITS) };
+        let period = rate.charge(1);
+        if period < COUNTED {
+            return rate;
+        }
+        // The last unit of the burst finds the sum of the rounded charges before it, and one unit more must not fit.
+        let units = (per_second as u128 * burst as u128 / 1_000_000_000) as u64;
+        let before = if units == 0 { 0 } else { (units - 1) * period };
+        let tolerance = if rate.tolerance < before { before } else { rate.tolerance };
+        let last = before + period - 1;
+        Rate { cost, tolerance: if tolerance > last { last } else { tolerance } }
     }
 
     /// Whether there is no limit.
@@ -61,21 +95,30 @@ impl Rate {
         self.cost == 0
     }
 
-    /// How far ahead of the clock an arrival time can be after admitting `amount` units.
+    /// How far ahead of the clock an arrival time can be after admitting `amount` units, in nanoseconds; held to
+    /// half a turn of the clock, so that a limit of bytes under about four a second is not met by large packets.
     pub const fn horizon(&self, amount: u64) -> u64 {
-        self.tolerance + self.charge(amount)
+        let horizon = self.tolerance + self.charge(amount);
+        if horizon > FURTHEST { FURTHEST } else { horizon }
     }
 
+    /// The time that `amount` units take. In two parts, so that nothing below 2^32 overflows.
     #[inline(always)]
     const fn charge(&self, amount: u64) -> u64 {
-        (amount * self.cost + (1 << (COST_BITS - 1))) >> COST_BITS
+        let fraction = self.cost & ((1 << COST_BITS) - 1);
+        amount * (self.cost >> COST_BITS) + ((amount * fraction + (1 << (COST_BITS - 1))) >> COST_BITS)
     }
 
-    /// The arrival time after admitting `amount` units to a bucket whose arrival time is `ahead` of the clock; none
-    /// where the bucket is empty.
+    /// How far ahead of the clock the arrival time is after admitting `amount` units to a bucket whose arrival time
+    /// is `ahead` of it; none where the bucket is empty. Held to the horizon, past which it would be taken for a time
+    /// that has passed.
     #[inline(always)]
-    const fn admit(&self, ahead: u64, amount: u64) -> Option<u64> {
-        if ahead > self.tolerance { None } else { Some(ahead + self.charge(amount)) }
+    const fn admit(&self, ahead: u64, amount: u64, horizon: u64) -> Option<u64> {
+        if ahead > self.tolerance {
+            return None;
+        }
+        let after = ahead + self.charge(amount);
+        Some(if after > horizon { horizon } else { after })
     }
 }
 
@@ -94,7 +137,11 @@ impl Place {
     /// The place of the source whose keyed hash is `hash`, in a table of `sets` sets (a power of two).
     #[inline(always)]
     pub const fn of(hash: u64, set_mask: u32) -> Place {
-        Place { set: hash as u32 & set_mask, tag: hash >> TIME_BITS, first: (hash >> 45) as usize & (WAYS - 1) }
+        Place {
+            set: hash as u32 & set_mask,
+            tag: hash >> TIME_BITS,
+            first: (hash >> 45) as usize & (WAYS - 1),
+        }
     }
 }
 
@@ -109,11 +156,12 @@ pub enum Admission {
     NoPlace,
 }
 
-/// How far the time in `word` is ahead of `now`: 0 where it has passed, as a time past the horizon must have.
+/// How far the time in `word` is ahead of `now`: 0 where it has passed, as a time well past the horizon must have, and
+/// where none was ever written.
 #[inline(always)]
 const fn ahead(word: u64, now: u64, horizon: u64) -> u64 {
     let ahead = word.wrapping_sub(now) & TIME_MASK;
-    if ahead > horizon { 0 } else { ahead }
+    if word == 0 || ahead > horizon + SKEW { 0 } else { ahead }
 }
 
 #[inline(always)]
@@ -148,30 +196,33 @@ fn find(set: &Set, place: Place, now: u64, horizon: u64) -> Option<(&Word, u64)>
 /// The arrival time that `held` stands for, as seen by the source with this tag.
 #[inline(always)]
 const fn ahead_for(held: u64, place: Place, now: u64, horizon: u64) -> u64 {
-    // Another source's word that has passed is an empty place. The first ever word, 0, may carry our tag: it has
-    // passed as well.
+    // Another source's word that has passed is an empty place.
     if held >> TIME_BITS == place.tag { ahead(held, now, horizon) } else { 0 }
 }
 
-/// Whether the bucket would admit `amount` units at `now`, charging nothing.
+/// Whether the bucket would admit `amount` units at `now`, charging nothing. See [`take`].
 #[inline(always)]
 pub fn peek(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
     match find(set, place, now, horizon) {
         None => Admission::NoPlace,
-        Some((_, held)) => match rate.admit(ahead_for(held, place, now, horizon), amount) {
+        Some((_, held)) => match rate.admit(ahead_for(held, place, now, horizon), amount, horizon) {
             Some(_) => Admission::Admitted,
             None => Admission::Refused,
         },
     }
 }
 
-/// Charges `amount` units to the source's bucket if it has them.
+/// Charges `amount` units to the source's bucket if it is not empty: the last packet of a burst may take more than is
+/// left.
+///
+/// `horizon` must be the same for every call on a table, and no less than the [`Rate::horizon`] of any rate that is
+/// used on it: by a smaller one the words of other rates are taken for empty.
 #[inline(always)]
 pub fn take(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
     let mut tries = 0;
     while tries < TRIES {
         let Some((way, held)) = find(set, place, now, horizon) else { return Admission::NoPlace };
-        let Some(after) = rate.admit(ahead_for(held, place, now, horizon), amount) else {
+        let Some(after) = rate.admit(ahead_for(held, place, now, horizon), amount, horizon) else {
             return Admission::Refused;
         };
         if way.compare_exchange(held, word(place.tag, now, after)) == held {
@@ -182,14 +233,14 @@ pub fn take(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon
     Admission::Refused
 }
 
-/// Charges `amount` units to a bucket that stands alone, such as the one that all newcomers share.
+/// Charges `amount` units to a bucket that stands alone, such as the one that all newcomers share. The horizon is as
+/// for [`take`].
 #[inline(always)]
-pub fn take_shared(bucket: &Word, rate: &Rate, amount: u64, now: u64) -> bool {
-    let horizon = rate.horizon(amount);
+pub fn take_shared(bucket: &Word, rate: &Rate, amount: u64, now: u64, horizon: u64) -> bool {
     let mut held = bucket.load();
     let mut tries = 0;
     while tries < TRIES {
-        let Some(after) = rate.admit(ahead(held, now, horizon), amount) else { return false };
+        let Some(after) = rate.admit(ahead(held, now, horizon), amount, horizon) else { return false };
         let seen = bucket.compare_exchange(held, word(0, now, after));
         if seen == held {
             return true;

@@ -1,6 +1,8 @@
 //! The verdict: in which order a packet meets what may stop it. The first that decides, ends.
 
-use crate::abi::{Control, Event, Kills, Limits, MAX_INTERFACES, MAX_SERVICES, Policy, PortEntry, Prefix4, Prefix6};
+use crate::abi::{
+    Control, Event, Kills, Limits, MAX_INTERFACES, MAX_SERVICES, Policy, PortEntry, Prefix4, Prefix6,
+};
 use crate::abi::{PrefixPolicy, Shared};
 use crate::bucket::{self, Admission, Place, Rate, Set};
 use crate::class::{COHORTS, SHED_NOTHING, priority};
@@ -143,8 +145,7 @@ fn prefix_of<'e, E: Env>(env: &'e E, address: &Address) -> Option<&'e PrefixPoli
         let mut i = 0;
         while i < policy.length_count4 as usize && i < policy.lengths4.len() {
             let length = policy.lengths4[i];
-            let prefix =
-                Prefix4 { address: address.low as u32 & (upper_bits(length) >> 32) as u32, length };
+            let prefix = Prefix4 { address: address.low as u32 & (upper_bits(length) >> 32) as u32, length };
             if let Some(found) = env.prefix4(&prefix) {
                 return Some(found);
             }
@@ -194,7 +195,11 @@ fn source_hash(policy: &Policy, address: &Address) -> u64 {
         return mix(&policy.key, 0xffff << 32 | address.low);
     }
     let hash = mix(&policy.key, address.high & policy.source_mask6[0]);
-    if policy.source_mask6[1] == 0 { hash } else { mix_in(&policy.key, hash, address.low & policy.source_mask6[1]) }
+    if policy.source_mask6[1] == 0 {
+        hash
+    } else {
+        mix_in(&policy.key, hash, address.low & policy.source_mask6[1])
+    }
 }
 
 /// The keyed hash of a UDP flow.
@@ -245,7 +250,7 @@ impl Source<'_> {
                     Table::Bytes => &shared.bytes,
                     Table::NewFlows => &shared.new_flows,
                 };
-                bucket::take_shared(&bucket.0, rate, amount, self.now)
+                bucket::take_shared(&bucket.0, rate, amount, self.now, horizon)
             }
         }
     }
@@ -308,7 +313,10 @@ fn is_closed<E: Env>(env: &E, service: PortEntry, now: u64) -> bool {
         return false;
     }
     let Some(control) = env.control() else { return true };
-    if control.lease.load() == 0 || !lapsed(control, now) || OverrideWord(control.host_override.load()).holds(now) {
+    if control.lease.load() == 0
+        || !lapsed(control, now)
+        || OverrideWord(control.host_override.load()).holds(now)
+    {
         return false;
     }
     let of_service = &control.services[service.slot() & (MAX_SERVICES - 1)];
@@ -405,7 +413,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
 /// The cohort of a source under the key of the moment: 0 to 127.
 #[inline(always)]
 fn cohort(policy: &Policy, hash: u64, now: u64) -> u32 {
-    let turn = if policy.rotation == 0 { 0 } else { now / policy.rotation };
+    let turn = now.checked_div(policy.rotation).unwrap_or(0);
     (mix_in(&policy.key, hash, turn) >> 57) as u32 & (COHORTS - 1)
 }
 
@@ -422,7 +430,8 @@ fn is_newcomer_refused<E: Env>(env: &E, hash: u64, now: u64) -> bool {
         return false;
     }
     let Some(shared) = env.shared() else { return true };
-    !bucket::take_shared(&shared.newcomers.0, &policy.newcomers, 1, now)
+    let horizon = policy.newcomers.horizon(1);
+    !bucket::take_shared(&shared.newcomers.0, &policy.newcomers, 1, now, horizon)
 }
 
 /// The verdict on a frame that leaves, `length` bytes long. Learns which sources this host answers.

@@ -4,6 +4,8 @@
 //! Nothing here knows a map, a kernel or a clock: the verdict asks an [`Env`](ladder::Env) for them, which is
 //! maps in the kernel and plain memory on the host.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
+// The compare-and-swap of `word`.
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
 
 pub mod abi;
 pub mod bucket;

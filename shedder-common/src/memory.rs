@@ -57,8 +57,9 @@ pub fn recall(set: &Set, key: Key, now: u64) -> bool {
     false
 }
 
-/// Remembers the key for `ttl` units (1.07 s each) from `now`, in nanoseconds. A key that is known is written only
-/// where that moves its time by a sixteenth or more, so that a busy key costs reads.
+/// Remembers the key for `ttl` units (1.07 s each) from `now`, in nanoseconds: it is forgotten after that time in
+/// silence and at most a unit more. A key that is known is written once in a unit at the most, so that a busy key
+/// costs reads.
 #[inline(always)]
 pub fn remember(set: &Set, key: Key, now: u64, ttl: u64) -> Remembered {
     let now = now >> UNIT_BITS;
@@ -70,7 +71,7 @@ pub fn remember(set: &Set, key: Key, now: u64, ttl: u64) -> Remembered {
         let way = &set.0[i];
         let held = way.load();
         if held >> 32 == key.tag && forget_at(held) > now {
-            if forget_at(held) + (ttl >> 4) < until {
+            if forget_at(held) < until {
                 way.compare_exchange(held, key.tag << 32 | until);
             }
             return Remembered::Known;

@@ -114,8 +114,9 @@ pub enum Walk {
 const ETHERNET: usize = 14;
 const TAG: usize = 4;
 const MAX_TAGS: usize = 2;
-/// IPv6 extension headers that are walked. More than these nobody sends (RFC 8504, 5.3).
+/// IPv6 extension headers that are walked, and their bytes. More than these nobody sends (RFC 8504, 5.3).
 const MAX_EXTENSIONS: usize = 8;
+const MAX_EXTENSION_BYTES: usize = 2048;
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
@@ -240,10 +241,18 @@ fn walk_ipv6<C: Cursor>(at: C, left: usize) -> Option<Walk> {
     let hop_limit = byte(at, 7)?;
     let source = Address { high: be64(at, 8)?, low: be64(at, 16)?, is_v6: true };
     let destination = Address { high: be64(at, 24)?, low: be64(at, 32)?, is_v6: true };
-    let mut at = at.skip(40);
-    if next == ICMPV6 && hop_limit == 255 && matches!(be16(at, 0)?, 0x8500 | 0x8600 | 0x8700 | 0x8800 | 0x8900) {
+    let behind = at.skip(40);
+    // Every such message has eight bytes or more (RFC 4861, 4); what has fewer is malformed below.
+    if next == ICMPV6
+        && hop_limit == 255
+        && payload >= 8
+        && matches!(be64(behind, 0)? >> 48, 0x8500 | 0x8600 | 0x8700 | 0x8800 | 0x8900)
+    {
         return Some(Walk::NotIp);
     }
+    // Kept as one bounded number, from which each place is found anew: the verifier sees the same state however many
+    // headers there were.
+    let mut walked = 0;
     let mut first_fragment = false;
     let mut extensions = 0;
     while matches!(
@@ -253,12 +262,12 @@ fn walk_ipv6<C: Cursor>(at: C, left: usize) -> Option<Walk> {
         if extensions == MAX_EXTENSIONS {
             return None;
         }
-        let [after, length, high, low]: [u8; 4] = at.read(0)?;
+        let [after, length, high, low]: [u8; 4] = behind.skip(walked).read(0)?;
         let length = match next {
             FRAGMENT => {
                 let fragment = u16::from_be_bytes([high, low]);
                 if fragment & 0xfff8 != 0 {
-                    byte(at, 7)?;
+                    byte(behind.skip(walked), 7)?;
                     payload.checked_sub(8)?;
                     return Some(Walk::Ip(Packet { source, destination, transport: Transport::Other }));
                 }
@@ -269,12 +278,18 @@ fn walk_ipv6<C: Cursor>(at: C, left: usize) -> Option<Walk> {
             _ => (length as usize + 1) * 8,
         };
         payload = payload.checked_sub(length)?;
-        byte(at.skip(length - 1), 0)?;
-        at = at.skip(length);
+        walked += length;
+        if walked > MAX_EXTENSION_BYTES {
+            return None;
+        }
         next = after;
         extensions += 1;
     }
-    let transport = walk_transport(at, next, payload, first_fragment)?;
+    if walked > 0 {
+        // The last header must be there to its end, though nothing here reads it.
+        byte(behind.skip(walked - 1), 0)?;
+    }
+    let transport = walk_transport(behind.skip(walked), next, payload, first_fragment)?;
     Some(Walk::Ip(Packet { source, destination, transport }))
 }
 
@@ -305,7 +320,8 @@ fn walk_transport<C: Cursor>(at: C, protocol: u8, payload: usize, is_fragment: b
             Some(Transport::Udp(Udp {
                 source_port: u16::from_be_bytes([header[0], header[1]]),
                 destination_port: u16::from_be_bytes([header[2], header[3]]),
-                quic_initial: length >= 13 && is_quic_initial(at.skip(8)),
+                // The first fragment may be too short for what its length promises.
+                quic_initial: length >= 13 && payload >= 13 && is_quic_initial(at.skip(8)),
             }))
         }
         ICMP | ICMPV6 => {

@@ -49,7 +49,12 @@ impl Word {
         // SAFETY: the pointer comes from a live `&self` and is aligned.
         return unsafe {
             use core::intrinsics::{AtomicOrdering, atomic_cxchg};
-            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(self.0.get(), old, new).0
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+                self.0.get(),
+                old,
+                new,
+            )
+            .0
         };
         #[cfg(not(target_arch = "bpf"))]
         {

@@ -20,7 +20,8 @@ impl KillWord {
     /// The deadlines from here on are for ever, and need no clock.
     const ENDLESS: u64 = FOREVER - 1;
 
-    /// A kill until `deadline` ([`FOREVER`]: until it is lifted); `total` drops lifelines as well.
+    /// A kill until `deadline` ([`FOREVER`]: until it is lifted); `total` drops lifelines as well. The deadline is
+    /// rounded down to an even nanosecond, and the last two there are, are for ever.
     pub const fn until(deadline: u64, total: bool) -> KillWord {
         // A deadline of 0 or 1 would read as no kill.
         let deadline = if deadline < 2 { 2 } else { deadline };
@@ -72,15 +73,18 @@ impl OverrideWord {
     const ENDLESS: u64 = (1 << 44) - 1;
 
     /// Shed `permille` thousandths (0 to 1,000) by shedding everything at or past `cutoff`, until `deadline`, a time
-    /// in nanoseconds of CLOCK_MONOTONIC or [`FOREVER`]. The deadline is rounded up to the next 1.05 ms.
+    /// in nanoseconds of CLOCK_MONOTONIC or [`FOREVER`]. The deadline is rounded up to the next 1.05 ms; one in the
+    /// last 2.1 ms before the clock's end is for ever.
     pub const fn until(deadline: u64, permille: u32, cutoff: u32) -> OverrideWord {
         let permille = if permille > 1000 { 1000 } else { permille };
         let cutoff = if cutoff > SHED_NOTHING { SHED_NOTHING } else { cutoff };
-        let units = if deadline == FOREVER {
+        let units = deadline.div_ceil(1 << Self::UNIT);
+        let units = if units == 0 {
+            1
+        } else if units > Self::ENDLESS {
             Self::ENDLESS
         } else {
-            let units = deadline.div_ceil(1 << Self::UNIT);
-            if units == 0 { 1 } else { units }
+            units
         };
         OverrideWord(units << 20 | (permille as u64) << 10 | cutoff as u64)
     }
@@ -113,8 +117,11 @@ impl OverrideWord {
         if !self.is_set() || self.0 >> 20 == Self::ENDLESS { None } else { Some(self.0 >> 20 << Self::UNIT) }
     }
 
-    /// The same override with the cutoff that its ratio comes to now.
+    /// The same override with the cutoff that its ratio comes to now; none stays none.
     pub const fn with_cutoff(self, cutoff: u32) -> OverrideWord {
+        if !self.is_set() {
+            return self;
+        }
         let cutoff = if cutoff > SHED_NOTHING { SHED_NOTHING } else { cutoff };
         OverrideWord(self.0 & !0x3ff | cutoff as u64)
     }

@@ -2,6 +2,8 @@
 //!
 //! Dependencies point one way: `cli -> daemon -> {control, datapath, config} -> shedder-common`.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod datapath;

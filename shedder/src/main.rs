@@ -1,3 +1,7 @@
 //! The command line's thin binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shedder::cli::main()
+}

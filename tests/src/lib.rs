@@ -13,4 +13,5 @@ pub mod privileged;
 pub mod process;
 pub mod random;
 pub mod server;
+pub mod shedder;
 pub mod stats;

@@ -61,7 +61,7 @@ pub enum Posture {
     Closed,
 }
 
-/// Rates a second; 0 is no limit.
+/// Rates a second; 0 is no limit. At most 10^9 packets and flows, and 1,500 to 10^12 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
     /// Packets.
@@ -141,6 +141,22 @@ pub struct Service {
     pub signal: Signal,
 }
 
+impl Service {
+    /// A service of which a file says no more than this; without a signal.
+    pub fn new(name: impl Into<String>, protocol: Protocol, port: u16) -> Service {
+        Service {
+            name: name.into(),
+            protocol,
+            port,
+            class: Class::Normal,
+            target: Duration::from_millis(50),
+            quantile: 0.99,
+            shed: Shed::NewFlows,
+            signal: Signal::None,
+        }
+    }
+}
+
 /// A transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
@@ -178,6 +194,17 @@ pub enum Signal {
     None,
 }
 
+impl Signal {
+    /// How often a probe is made unless configured.
+    pub const PROBE_EVERY: Duration = Duration::from_millis(20);
+
+    /// After which a probe is a failure unless configured: ten times the service's `target`, but at least a second,
+    /// so that an overloaded service is still seen to answer, and at most a minute.
+    pub fn probe_timeout(target: Duration) -> Duration {
+        (target * 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
+    }
+}
+
 /// What a probe asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeTarget {
@@ -202,17 +229,17 @@ pub enum ProbeTarget {
 pub struct Control {
     /// Between two turns: 5 ms to 1 s.
     pub interval: Duration,
-    /// Gain on the error: shed ratio per unit of (observed - target) / target.
+    /// Gain on the error: shed ratio per unit of (observed - target) / target; 0 to 10^6.
     pub kp: f64,
-    /// Gain on the error's integral: per second.
+    /// Gain on the error's integral: per second; 0 to 10^6.
     pub ki: f64,
-    /// Gain on the filtered measurement's slope: seconds.
+    /// Gain on the filtered measurement's slope: seconds; 0 to 10^6.
     pub kd: f64,
     /// The least fraction that is always admitted: 0.001 to 1.
     pub admission_floor: f64,
-    /// The most that the shed ratio rises in a second: above 0.
+    /// The most that the shed ratio rises in a second: above 0, at most 10^6.
     pub slew_up: f64,
-    /// The most that the shed ratio falls in a second: above 0.
+    /// The most that the shed ratio falls in a second: above 0, at most 10^6.
     pub slew_down: f64,
     /// Changes of the shed ratio smaller than this are not made: 0 to 0.1.
     pub dead_band: f64,

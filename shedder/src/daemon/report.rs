@@ -112,12 +112,14 @@ pub struct Histogram {
 impl Histogram {
     /// Bounds for latencies of services: 100 us to 60 s.
     pub const LATENCY: &'static [f64] = &[
-        0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-        60.0,
+        0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+        10.0, 30.0, 60.0,
     ];
     /// Bounds for the loop's own time: 10 us to 1 s.
-    pub const LOOP: &'static [f64] =
-        &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0];
+    pub const LOOP: &'static [f64] = &[
+        0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+        1.0,
+    ];
 
     /// An empty histogram with these upper bounds, in ascending order.
     pub fn new(bounds: &'static [f64]) -> Histogram {

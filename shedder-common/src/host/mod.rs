@@ -1,5 +1,7 @@
 //! An environment of plain memory: the verdict on the host, for tests, fuzzing and for asking what would happen.
 
+pub mod frames;
+
 use crate::abi::{
     Control, EVENTS, Event, Kills, Offered, Policy, PortEntry, Ports, Prefix4, Prefix6, PrefixPolicy, Shared,
 };

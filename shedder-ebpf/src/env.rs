@@ -1,0 +1,123 @@
+//! What the verdict asks for, answered from maps.
+
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use shedder_common::abi::{
+    Control, Event, Kills, OFFERED_PLACES, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy, Shared,
+};
+use shedder_common::bucket::Set;
+use shedder_common::ladder::{Env, Table};
+
+use crate::counters::count_event;
+use crate::maps;
+
+/// Filled in by the loader before the verifier reads it, and frozen.
+#[unsafe(no_mangle)]
+static POLICY: Policy = {
+    // SAFETY: `Policy` is plain data, for which all zeros are valid.
+    unsafe { core::mem::zeroed() }
+};
+
+/// The maps of this object.
+pub struct Maps;
+
+impl Maps {
+    /// The policy, by a way that keeps the compiler from taking the zeros above for its value.
+    #[inline(always)]
+    pub fn policy() -> &'static Policy {
+        let mut at: *const Policy = &raw const POLICY;
+        // SAFETY: no instruction; the pointer stays what it was, and points to a static.
+        unsafe {
+            core::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
+            &*at
+        }
+    }
+}
+
+impl Env for Maps {
+    #[inline(always)]
+    fn policy(&self) -> &Policy {
+        Maps::policy()
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: helpers without arguments.
+        unsafe {
+            if Maps::policy().flags & Policy::PRECISE_CLOCK != 0 {
+                bpf_ktime_get_ns()
+            } else {
+                bpf_ktime_get_coarse_ns()
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn kills(&self) -> Option<&Kills> {
+        maps::KILLS.get(0)
+    }
+
+    #[inline(always)]
+    fn control(&self) -> Option<&Control> {
+        maps::CONTROL.get(0)
+    }
+
+    #[inline(always)]
+    fn buckets(&self, table: Table, set: u32) -> Option<&Set> {
+        match table {
+            Table::Packets => maps::PACKETS.get(set),
+            Table::Bytes => maps::BYTES.get(set),
+            Table::NewFlows => maps::NEW_FLOWS.get(set),
+        }
+    }
+
+    #[inline(always)]
+    fn shared(&self) -> Option<&Shared> {
+        maps::SHARED.get(0)
+    }
+
+    #[inline(always)]
+    fn proven(&self, set: u32) -> Option<&Set> {
+        maps::PROVEN.get(set)
+    }
+
+    #[inline(always)]
+    fn udp_flows(&self, set: u32) -> Option<&Set> {
+        maps::UDP_FLOWS.get(set)
+    }
+
+    #[inline(always)]
+    fn prefix4(&self, prefix: &Prefix4) -> Option<&PrefixPolicy> {
+        // SAFETY: nobody writes to this map once the program that reads it is attached.
+        unsafe { maps::PREFIXES4.get(prefix) }
+    }
+
+    #[inline(always)]
+    fn prefix6(&self, prefix: &Prefix6) -> Option<&PrefixPolicy> {
+        // SAFETY: as in `prefix4`.
+        unsafe { maps::PREFIXES6.get(prefix) }
+    }
+
+    #[inline(always)]
+    fn tcp_service(&self, port: u16) -> PortEntry {
+        PortEntry(maps::PORTS.get(0).map_or(0, |ports| ports.tcp[port as usize]))
+    }
+
+    #[inline(always)]
+    fn udp_service(&self, port: u16) -> PortEntry {
+        PortEntry(maps::PORTS.get(0).map_or(0, |ports| ports.udp[port as usize]))
+    }
+
+    #[inline(always)]
+    fn count_offered(&self, slot: u32, priority: u32) {
+        if let Some(offered) = maps::OFFERED.get_ptr_mut(slot) {
+            // SAFETY: the pointer is this CPU's own value, the index is masked, and programs on one CPU do not
+            // interrupt each other in this direction.
+            unsafe { (*offered).by_priority[priority as usize & (OFFERED_PLACES - 1)] += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn count_event(&self, event: Event) {
+        count_event(event);
+    }
+}

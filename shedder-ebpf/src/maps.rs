@@ -1,0 +1,48 @@
+//! The maps, as `shedder_common::abi` describes them. Sizes that depend on the configuration are set by the loader.
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use shedder_common::abi::{
+    Control, Interface, InterfaceCounters, Kills, MAX_INTERFACES, MAX_SERVICES, Meta, Offered, Ports,
+    Prefix4, Prefix6, PrefixPolicy, Service, Shared,
+};
+use shedder_common::bucket::Set;
+
+// State: pinned, and adopted by every later load.
+
+#[map]
+pub static META: Array<Meta> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static KILLS: Array<Kills> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static COUNTERS: PerCpuArray<InterfaceCounters> = PerCpuArray::with_max_entries(MAX_INTERFACES as u32, 0);
+#[map]
+pub static PACKETS: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static BYTES: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static NEW_FLOWS: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static SHARED: Array<Shared> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static PROVEN: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static UDP_FLOWS: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static INTERFACES: Array<Interface> = Array::with_max_entries(MAX_INTERFACES as u32, BPF_F_MMAPABLE);
+#[map]
+pub static SERVICES: Array<Service> = Array::with_max_entries(MAX_SERVICES as u32, BPF_F_MMAPABLE);
+
+// Policy: made anew with each configuration.
+
+#[map]
+pub static PREFIXES4: HashMap<Prefix4, PrefixPolicy> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map]
+pub static PREFIXES6: HashMap<Prefix6, PrefixPolicy> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map]
+pub static PORTS: Array<Ports> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static OFFERED: PerCpuArray<Offered> = PerCpuArray::with_max_entries(1, 0);

@@ -1,0 +1,249 @@
+//! The main thread: brings the daemon up, keeps what is in force as it is desired, reloads, and ends.
+
+use super::control_loop::ControlThread;
+use super::http;
+use super::live::{Live, Published, count, lock};
+use super::reporter::LiveReporter;
+use super::signal::Signals;
+use super::source::ConfigSource;
+use crate::config::Config;
+use crate::datapath::{Datapath, Pins, Scope, State, monotonic};
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
+use std::future::pending;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal as unix_signal};
+
+/// How often desired and actual are compared. An interface that comes back is held within this, and the load.
+const RECONCILE: Duration = Duration::from_millis(200);
+
+/// What the main thread waits for.
+enum Event {
+    Reload,
+    End(&'static str),
+}
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// A sentence: what could not be had. Nothing is left attached then that was not before.
+pub fn run(pins: Pins, config: Config, source: ConfigSource) -> Result<()> {
+    // Before anything else: what cannot be had ends the start with nothing done.
+    let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("runtime").enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let events = listen_for_events(&runtime)?;
+    let listener = match config.endpoint.listen {
+        Some(address) => Some(runtime.block_on(http::bind(address))?),
+        None => None,
+    };
+    // An overloaded host must not starve what relieves it. Without the privilege it runs as it is.
+    // SAFETY: no memory is involved.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
+    let datapath = Datapath::claim(&pins)?;
+    let mut signals = Signals::start(&config, runtime.handle())?;
+    let state = datapath.install(&config)?;
+    for interface in state.interfaces() {
+        tracing::info!(
+            interface = interface.name,
+            mode = interface.mode.name(),
+            dry_run = interface.dry_run,
+            "attached"
+        );
+    }
+
+    let live = Arc::new(ArcSwap::from_pointee(make_live(config, state, &signals)));
+    let published = Arc::new(Mutex::new(Published::new()));
+    let control = ControlThread::start(live.load_full(), Arc::clone(&published))?;
+    if let Some(listener) = listener {
+        tracing::info!("metrics and health at http://{}/", listener.local_addr()?);
+        let reporter = Arc::new(LiveReporter::new(Arc::clone(&live), Arc::clone(&published)));
+        runtime.spawn(http::serve(listener, reporter, pending()));
+    }
+    let _ = sd_notify::notify(false, &[NotifyState::Ready]);
+
+    let mut supervisor = Supervisor { datapath, live, published, control, source };
+    let why = supervisor.supervise(&events, &mut signals)?;
+    supervisor.end(why)
+}
+
+fn listen_for_events(runtime: &Runtime) -> Result<Receiver<Event>> {
+    let (sender, events) = channel();
+    let _guard = runtime.enter();
+    let listen = |kind| unix_signal(kind).context("cannot listen for signals");
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    runtime.spawn(async move {
+        loop {
+            let event = tokio::select! {
+                _ = hangup.recv() => Event::Reload,
+                _ = terminate.recv() => Event::End("SIGTERM"),
+                _ = interrupt.recv() => Event::End("SIGINT"),
+            };
+            if sender.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(events)
+}
+
+fn make_live(config: Config, state: State, signals: &Signals) -> Live {
+    let inbox = |name: &String| signals.inbox(name).map(|inbox| (name.clone(), Arc::clone(inbox)));
+    Live {
+        inboxes: config.services.iter().filter_map(|service| inbox(&service.name)).collect(),
+        config,
+        state,
+    }
+}
+
+struct Supervisor {
+    datapath: Datapath,
+    live: Arc<ArcSwap<Live>>,
+    published: Arc<Mutex<Published>>,
+    control: ControlThread,
+    source: ConfigSource,
+}
+
+impl Supervisor {
+    /// Keeps going until told to end. Returns what told it.
+    fn supervise(&mut self, events: &Receiver<Event>, signals: &mut Signals) -> Result<&'static str> {
+        loop {
+            match events.recv_timeout(RECONCILE) {
+                Ok(Event::End(why)) => return Ok(why),
+                Ok(Event::Reload) => self.reload(signals),
+                Err(RecvTimeoutError::Timeout) => self.reconcile(signals),
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("the runtime has ended: what is in force stays in force")
+                }
+            }
+            if !self.control.is_alive() {
+                bail!(
+                    "the control thread has ended: limits and kills stay in force, and the posture decides the rest"
+                );
+            }
+        }
+    }
+
+    /// Puts another configuration, or another set of maps, in force everywhere.
+    fn follow(&self, config: Config, state: State, signals: &Signals) {
+        let live = Arc::new(make_live(config, state, signals));
+        self.live.store(Arc::clone(&live));
+        self.control.follow(live);
+    }
+
+    /// Reads the configuration again. Where anything about it is wrong, the old one stays in force.
+    fn reload(&mut self, signals: &mut Signals) {
+        let _ = sd_notify::notify(
+            false,
+            &[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)],
+        );
+        let old = self.live.load_full();
+        let reloaded = (|| {
+            let config = self.source.load()?;
+            if config.endpoint.listen != old.config.endpoint.listen {
+                bail!("endpoint.listen cannot change at a reload: restart the daemon for that");
+            }
+            signals.reconfigure(&config)?;
+            let state = self.datapath.install(&config)?;
+            anyhow::Ok((config, state))
+        })();
+        match reloaded {
+            Ok((config, state)) => {
+                self.follow(config, state, signals);
+                lock(&self.published).counters.config_reloads += 1;
+                tracing::info!("the new configuration is in force");
+            }
+            Err(error) => {
+                if let Err(error) = signals.reconfigure(&old.config) {
+                    tracing::error!("cannot go back to the old signals: {error:#}");
+                }
+                lock(&self.published).counters.config_reload_failures += 1;
+                tracing::error!("the new configuration is refused, the old one stays in force: {error:#}");
+            }
+        }
+        let _ = sd_notify::notify(false, &[NotifyState::Ready]);
+    }
+
+    /// Compares what is desired with what the kernel holds, and mends.
+    fn reconcile(&self, signals: &Signals) {
+        let live = self.live.load_full();
+        let is_pinned = self.datapath.holds(&live.state);
+        let mut drift = self.datapath.drift(&live.state, &live.config);
+        if !is_pinned {
+            drift.push("the pinned maps were removed or exchanged".into());
+        }
+        let is_new = lock(&self.published).drift != drift;
+        if !drift.is_empty() {
+            if is_new {
+                tracing::warn!("not as configured: {}", drift.join("; "));
+            }
+            match self.datapath.install(&live.config) {
+                Ok(state) => {
+                    if !is_pinned {
+                        carry_words(&live.state, &state);
+                    }
+                    let kind = if is_pinned { "attach" } else { "map" };
+                    count(&mut lock(&self.published).counters.reconcile_repairs, kind);
+                    tracing::warn!("put right: {}", drift.join("; "));
+                    self.follow(live.config.clone(), state, signals);
+                    drift.clear();
+                }
+                Err(error) if is_new => tracing::error!("cannot be put right yet: {error:#}"),
+                Err(_) => {}
+            }
+        }
+        lock(&self.published).drift = drift;
+    }
+
+    /// Ends in good order: detaches, unless a kill holds or the configuration says that the programs stay.
+    fn end(self, why: &str) -> Result<()> {
+        let _ = sd_notify::notify(false, &[NotifyState::Stopping]);
+        drop(self.control);
+        let live = self.live.load_full();
+        let is_killed = any_kill(&live.state);
+        if is_killed || live.config.persist {
+            // Shedding goes over to its posture at once.
+            live.state.set_lease(monotonic());
+            let because = if is_killed { "a kill is in force" } else { "`persist` is set" };
+            tracing::warn!("{why}: ending, and everything stays attached, because {because}");
+            return Ok(());
+        }
+        tracing::info!("{why}: detaching");
+        self.datapath.detach(&[]).map(drop)
+    }
+}
+
+/// Every scope of the state, with a name that means the same in another state.
+fn scopes(state: &State) -> Vec<(Scope, String)> {
+    let interfaces =
+        state.interfaces().into_iter().map(|i| (Scope::Interface(i.slot), format!("interface {}", i.name)));
+    let services =
+        state.services().into_iter().map(|s| (Scope::Service(s.slot), format!("service {}", s.name)));
+    [(Scope::Host, String::new())].into_iter().chain(interfaces).chain(services).collect()
+}
+
+fn any_kill(state: &State) -> bool {
+    let now = monotonic();
+    scopes(state).into_iter().map(|(scope, _)| state.kill(scope)).any(|word| word.is_set() && word.holds(now))
+}
+
+/// Carries what people commanded from maps that are gone to those that took their place.
+fn carry_words(from: &State, to: &State) {
+    let places = scopes(to);
+    for (scope, name) in scopes(from) {
+        let Some((place, _)) = places.iter().find(|(_, known)| *known == name) else { continue };
+        to.set_kill(*place, from.kill(scope));
+        match (scope, place) {
+            (Scope::Host, _) => to.set_override(None, from.override_of(None)),
+            (Scope::Service(from_slot), Scope::Service(to_slot)) => {
+                to.set_override(Some(*to_slot), from.override_of(Some(from_slot)));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! Attaching, adopting, replacing and detaching.
+
+use super::load::{Generation, Programs, io_error_of};
+use super::pins::{Pins, Way, entries, remove_pin};
+use super::policy::{compile, mode_fits};
+use super::state::{State, name_bytes};
+use super::{AttachedMode, Attachment, Scope, netlink, sys};
+use crate::config::{Config, Mode, Protocol};
+use anyhow::{Context, Result, anyhow, bail};
+use aya::programs::links::{FdLink, LinkOrder};
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{ProgramError, TcAttachType, XdpMode};
+use bytemuck::Zeroable;
+use shedder_common::abi::{ABI_VERSION, Interface, MAGIC, MAX_INTERFACES, MAX_SERVICES, Meta, Service};
+use shedder_common::hash::HashKey;
+use shedder_common::words::{KillWord, OverrideWord};
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+
+/// The right to change what is attached under one directory of pins: held by at most one process.
+#[derive(Debug)]
+pub struct Datapath {
+    pins: Pins,
+    _lock: File,
+}
+
+/// An interface that is to be held, found on this machine.
+struct Target {
+    name: String,
+    index: u32,
+    slot: usize,
+}
+
+impl Datapath {
+    /// Takes the right to change what is attached, and makes the directory of pins.
+    ///
+    /// # Errors
+    /// A sentence where the directory is on no BPF file system, cannot be written, or is held by another process.
+    pub fn claim(pins: &Pins) -> Result<Datapath> {
+        Ok(Datapath { _lock: pins.create_and_lock()?, pins: pins.clone() })
+    }
+
+    /// Puts the configuration in force on its interfaces: attaches where nothing is, replaces in one step what an
+    /// earlier build or configuration attached, and lets go of interfaces that it no longer names. State (buckets,
+    /// counters, kills, overrides) is carried on.
+    ///
+    /// All or nothing: where an interface cannot be taken, what was in force before is in force again.
+    ///
+    /// # Errors
+    /// A sentence that names the interface and the cause.
+    pub fn install(&self, config: &Config) -> Result<State> {
+        if config.interfaces.is_empty() {
+            bail!("no interface is named: give `interfaces = [...]` in the configuration, or --interface");
+        }
+        let found = config.interfaces.iter().map(|name| Ok((name.clone(), interface_index(name)?)));
+        let found = found.collect::<Result<Vec<_>>>()?;
+        let state = self.adopt_state()?;
+        let (key, last) = match &state {
+            Some(state) => {
+                let meta = state.meta().read(0);
+                (meta.key, meta.generation)
+            }
+            None => (new_key()?, 0),
+        };
+        let targets = assign_slots(state.as_ref(), found)?;
+        let slots = service_slots(config, state.as_ref())?;
+        let compiled = compile(config, &slots, key, sys::coarse_tick());
+        let generation = Generation { number: last + 1, compiled: &compiled, pins: &self.pins };
+
+        // What a run that died left of this generation.
+        self.pins.remove_policies_but(state.is_some().then_some(last))?;
+        fs::create_dir_all(self.pins.policy(generation.number))
+            .context("cannot make the directory of the policy")?;
+        let installed = self.install_generation(&generation, config, &targets, &slots, key);
+        if installed.is_err() {
+            // The error to tell is the first.
+            let _ = self.pins.remove_policies_but(state.is_some().then_some(last));
+            if state.is_none() {
+                let _ = self.pins.remove_all();
+            }
+        }
+        installed
+    }
+
+    /// The state that is there already, if any is. What a first attachment that died left is removed.
+    fn adopt_state(&self) -> Result<Option<State>> {
+        match State::open(&self.pins) {
+            Ok(state) => Ok(Some(state)),
+            Err(error) if error.is::<super::NotAttached>() => {
+                for directory in ["links", "maps"] {
+                    for pin in entries(&self.pins.root().join(directory))? {
+                        remove_pin(&pin)?;
+                    }
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn install_generation(
+        &self,
+        generation: &Generation<'_>,
+        config: &Config,
+        targets: &[Target],
+        slots: &[u8],
+        key: HashKey,
+    ) -> Result<State> {
+        generation.retire_resized_state()?;
+        let mut loaded = Vec::new();
+        for target in targets {
+            loaded.push((target, generation.load(target.slot)?));
+        }
+        generation.fill()?;
+        let state = self.finish_maps(key)?;
+        name_services(&state, config, slots);
+
+        let mut undo = Vec::new();
+        for (target, programs) in &mut loaded {
+            let held = hold(&self.pins, target, programs, config.mode, &state);
+            match held {
+                Ok((entry, mut steps)) => {
+                    undo.append(&mut steps);
+                    let mut entry = entry;
+                    entry.dry_run = config.dry_run as u32;
+                    undo.push(Undo::Entry(target.slot, state.interface_entries().read(target.slot)));
+                    state.interface_entries().write(target.slot, &entry);
+                }
+                Err(error) => {
+                    undo.into_iter().rev().for_each(|step| step.apply(&state));
+                    return Err(error.context(format!("cannot attach to {}", target.name)));
+                }
+            }
+        }
+        let mut meta = state.meta().read(0);
+        meta.generation = generation.number;
+        state.meta().write(0, &meta);
+        self.pins.remove_policies_but(Some(generation.number))?;
+        for old in state.interfaces() {
+            if targets.iter().all(|target| target.slot != old.slot) {
+                self.release(&state, old.slot)?;
+            }
+        }
+        Ok(state)
+    }
+
+    /// Marks the maps as whole, where the load has just made them, and opens them.
+    fn finish_maps(&self, key: HashKey) -> Result<State> {
+        let meta = super::mapped::Mapped::<Meta>::open(&self.pins.map(shedder_common::abi::maps::META))?;
+        if meta.read(0).magic == 0 {
+            meta.write(0, &Meta { magic: MAGIC, abi: ABI_VERSION, key, generation: 0 });
+        }
+        State::open(&self.pins)
+    }
+
+    /// Lets go of the interface in a slot: detaches, and forgets its kill and its counters.
+    fn release(&self, state: &State, slot: usize) -> Result<()> {
+        for way in Way::BOTH {
+            remove_pin(&self.pins.link(way, slot))?;
+        }
+        state.set_kill(Scope::Interface(slot), KillWord::NONE);
+        state.interface_entries().write(slot, &Interface::zeroed());
+        state.clear_counters(slot)
+    }
+
+    /// Detaches from these interfaces (none named: from all), and removes every pin where nothing is left attached.
+    /// Returns the names of what was detached.
+    ///
+    /// # Errors
+    /// A sentence where an interface that is named is not held.
+    pub fn detach(&self, names: &[String]) -> Result<Vec<String>> {
+        // Maps that cannot be read, of another build or broken, are no reason to stay.
+        let Ok(state) = State::open(&self.pins) else {
+            if !names.is_empty() {
+                bail!(
+                    "the pins under {} cannot be read: detach everything, naming no interface",
+                    self.pins.root().display()
+                );
+            }
+            self.pins.remove_all()?;
+            return Ok(Vec::new());
+        };
+        let held = state.interfaces();
+        if let Some(stranger) =
+            names.iter().find(|name| held.iter().all(|interface| &&interface.name != name))
+        {
+            let held: Vec<&str> = held.iter().map(|interface| interface.name.as_str()).collect();
+            bail!("{stranger} is not attached; attached are: {}", held.join(", "));
+        }
+        let (gone, left): (Vec<_>, Vec<_>) =
+            held.into_iter().partition(|interface| names.is_empty() || names.contains(&interface.name));
+        for interface in &gone {
+            self.release(&state, interface.slot)?;
+        }
+        if left.is_empty() {
+            self.pins.remove_all()?;
+        }
+        Ok(gone.into_iter().map(|interface| interface.name).collect())
+    }
+
+    /// Whether the maps of `state` are still those that are pinned.
+    pub fn holds(&self, state: &State) -> bool {
+        State::open(&self.pins).is_ok_and(|pinned| pinned.is_same(state))
+    }
+
+    /// Whether everything that the configuration names is held: what is missing, as sentences.
+    pub fn drift(&self, state: &State, config: &Config) -> Vec<String> {
+        let held = state.interfaces();
+        let lacks = |name: &String| -> Option<String> {
+            let index = match interface_index(name) {
+                Ok(index) => index,
+                Err(error) => return Some(error.to_string()),
+            };
+            let Some(interface) =
+                held.iter().find(|interface| &interface.name == name || interface.index == index)
+            else {
+                return Some(format!("{name} is not attached"));
+            };
+            match &interface.attachment {
+                Attachment::Broken(why) => Some(format!("{name} is not held: {why}")),
+                Attachment::Whole if interface.index != index => {
+                    Some(format!("{name} was deleted and made again, and is not attached yet"))
+                }
+                Attachment::Whole => None,
+            }
+        };
+        config.interfaces.iter().filter_map(lacks).collect()
+    }
+}
+
+/// The index of an interface that shedder can hold.
+///
+/// # Errors
+/// A sentence where there is none of that name, or it has no Ethernet header.
+pub fn interface_index(name: &str) -> Result<u32> {
+    let index = nix::net::if_::if_nametoindex(name)
+        .map_err(|_| anyhow!("there is no interface {name}: `ip -br link` lists those that there are"))?;
+    // `/sys` may show another network namespace's interfaces; what it does not know, the kernel refuses later.
+    const ETHERNET: u32 = 1;
+    const LOOPBACK: u32 = 772;
+    if let Ok(kind) = fs::read_to_string(format!("/sys/class/net/{name}/type"))
+        && let Ok(shown) = fs::read_to_string(format!("/sys/class/net/{name}/ifindex"))
+        && shown.trim().parse() == Ok(index)
+        && let Ok(kind) = kind.trim().parse::<u32>()
+        && kind != ETHERNET
+        && kind != LOOPBACK
+    {
+        bail!("{name} has no Ethernet header (link type {kind}): attach to the interface underneath it");
+    }
+    Ok(index)
+}
+
+fn new_key() -> Result<HashKey> {
+    let mut key = HashKey::default();
+    let bytes = bytemuck::bytes_of_mut(&mut key);
+    // SAFETY: the buffer is ours, and as long as its length says.
+    let filled = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if filled != size_of::<HashKey>() as isize {
+        bail!("the kernel gave no random bytes: {}", std::io::Error::last_os_error());
+    }
+    Ok(key)
+}
+
+/// Gives each interface a slot: the one that it had, by name, else a free one.
+fn assign_slots(state: Option<&State>, found: Vec<(String, u32)>) -> Result<Vec<Target>> {
+    let held = state.map(State::interfaces).unwrap_or_default();
+    let mut free = (0..MAX_INTERFACES).filter(|slot| held.iter().all(|interface| interface.slot != *slot));
+    found
+        .into_iter()
+        .map(|(name, index)| {
+            let known = held
+                .iter()
+                .find(|interface| interface.index == index && interface.attachment == Attachment::Whole)
+                .or_else(|| held.iter().find(|interface| interface.name == name));
+            let slot = match known {
+                Some(interface) => interface.slot,
+                None => free
+                    .next()
+                    .with_context(|| format!("no more than {MAX_INTERFACES} interfaces can be held"))?,
+            };
+            Ok(Target { name, index, slot })
+        })
+        .collect()
+}
+
+/// Gives each service a slot: the one that its name had, else a free one.
+fn service_slots(config: &Config, state: Option<&State>) -> Result<Vec<u8>> {
+    let known = state.map(State::services).unwrap_or_default();
+    let stays = |slot: usize| {
+        known.iter().any(|s| s.slot == slot && config.services.iter().any(|c| c.name == s.name))
+    };
+    let mut free = (0..MAX_SERVICES).filter(|slot| !stays(*slot));
+    let slot_of = |name: &str, free: &mut dyn Iterator<Item = usize>| {
+        let old = known.iter().find(|service| service.name == name).map(|service| service.slot);
+        old.or_else(|| free.next()).map(|slot| slot as u8)
+    };
+    let slots = config.services.iter().map(|service| slot_of(&service.name, &mut free));
+    slots
+        .collect::<Option<Vec<_>>>()
+        .with_context(|| format!("no more than {MAX_SERVICES} services can be held"))
+}
+
+/// Writes who has which slot, and clears the words of slots that change hands.
+fn name_services(state: &State, config: &Config, slots: &[u8]) {
+    let known = state.services();
+    for slot in 0..MAX_SERVICES {
+        let new =
+            config.services.iter().zip(slots).find(|(_, owner)| **owner as usize == slot).map(|(s, _)| s);
+        let old = known.iter().find(|service| service.slot == slot);
+        if old.map(|service| service.name.as_str()) != new.map(|service| service.name.as_str()) {
+            state.set_kill(Scope::Service(slot), KillWord::NONE);
+            state.set_override(Some(slot), OverrideWord::NONE);
+            state.set_cutoff(slot, shedder_common::class::SHED_NOTHING);
+        }
+        let Some(new) = new else {
+            if old.is_some() {
+                state.service_entries().write(slot, &Service::zeroed());
+            }
+            continue;
+        };
+        let same = old.filter(|old| old.name == new.name).map(|old| old.entry).unwrap_or(Service::zeroed());
+        let entry = Service {
+            name: name_bytes(&new.name),
+            port: new.port,
+            protocol: match new.protocol {
+                Protocol::Tcp => 6,
+                Protocol::Udp => 17,
+            },
+            class: new.class as u8,
+            every_packet: (new.shed == crate::config::Shed::Packets) as u8,
+            target: new.target.as_nanos() as u64,
+            ..same
+        };
+        state.service_entries().write(slot, &entry);
+    }
+}
+
+/// A step that was taken, and how to take it back.
+enum Undo {
+    /// A link was made and pinned.
+    Made(std::path::PathBuf),
+    /// A link had this program before.
+    Replaced(OwnedFd, OwnedFd),
+    /// An entry said this before.
+    Entry(usize, Interface),
+}
+
+impl Undo {
+    fn apply(self, state: &State) {
+        let undone = match self {
+            Undo::Made(pin) => remove_pin(&pin),
+            Undo::Replaced(link, program) => {
+                sys::link_update(sys::as_fd(&link), sys::as_fd(&program)).map_err(anyhow::Error::from)
+            }
+            Undo::Entry(slot, entry) => {
+                state.interface_entries().write(slot, &entry);
+                Ok(())
+            }
+        };
+        if let Err(error) = undone {
+            tracing::error!("cannot take back a step of an attachment that failed: {error:#}");
+        }
+    }
+}
+
+/// Puts the programs on an interface, both ways. Takes back its own steps where the second fails.
+fn hold(
+    pins: &Pins,
+    target: &Target,
+    programs: &mut Programs,
+    mode: Mode,
+    state: &State,
+) -> Result<(Interface, Vec<Undo>)> {
+    let old = state.interface_entries().read(target.slot);
+    let mut steps = Vec::new();
+    let held = (|| {
+        let mut entry =
+            Interface { index: target.index, name: name_bytes(&target.name), ..Interface::zeroed() };
+        let ingress = pins.link(Way::Ingress, target.slot);
+        let fits = mode_fits(mode, AttachedMode::from_abi(old.mode));
+        let program = programs.ingress()?;
+        let id = program_id(program.fd()?)?;
+        match live_link(&ingress, target.index)? {
+            Some(link) if fits => {
+                steps.push(replace(link, program.fd()?)?);
+                entry.mode = old.mode;
+            }
+            stale => {
+                drop(stale);
+                remove_pin(&ingress)?;
+                entry.mode = attach_xdp(program, target, mode, &ingress)?.to_abi();
+                steps.push(Undo::Made(ingress));
+            }
+        }
+        entry.programs[0] = id;
+
+        let egress = pins.link(Way::Egress, target.slot);
+        let program = programs.egress()?;
+        entry.programs[1] = program_id(program.fd()?)?;
+        match live_link(&egress, target.index)? {
+            Some(link) => steps.push(replace(link, program.fd()?)?),
+            None => {
+                remove_pin(&egress)?;
+                let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+                let id = program
+                    .attach_with_options(&target.name, TcAttachType::Egress, options)
+                    .context("the kernel refused the tcx program: Linux 6.6 or later is needed")?;
+                let link: FdLink =
+                    program.take_link(id)?.try_into().context("the kernel made no tcx link")?;
+                link.pin(&egress).context("cannot pin the egress link")?;
+                steps.push(Undo::Made(egress));
+            }
+        }
+        Ok(entry)
+    })();
+    match held {
+        Ok(entry) => Ok((entry, steps)),
+        Err(error) => {
+            steps.into_iter().rev().for_each(|step| step.apply(state));
+            Err(error)
+        }
+    }
+}
+
+fn program_id(program: &aya::programs::ProgramFd) -> Result<u32> {
+    use std::os::fd::AsFd;
+    sys::program_id(program.as_fd()).context("cannot read a program's id")
+}
+
+/// The pinned link, if it is there and holds the interface.
+fn live_link(pin: &std::path::Path, interface: u32) -> Result<Option<OwnedFd>> {
+    let link = match sys::get_pinned(pin) {
+        Ok(link) => link,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot open {}", pin.display())),
+    };
+    let state =
+        sys::link_state(sys::as_fd(&link)).with_context(|| format!("cannot read {}", pin.display()))?;
+    Ok((state.interface == interface).then_some(link))
+}
+
+/// Puts a program behind a link in one step.
+fn replace(link: OwnedFd, program: &aya::programs::ProgramFd) -> Result<Undo> {
+    use std::os::fd::AsFd;
+    let before = sys::link_state(sys::as_fd(&link))?.program;
+    let before = sys::program_by_id(before).context("cannot open the program that is attached")?;
+    sys::link_update(sys::as_fd(&link), program.as_fd())
+        .context("the kernel refused to replace the program")?;
+    Ok(Undo::Replaced(link, before))
+}
+
+/// Attaches the XDP program and pins its link.
+fn attach_xdp(
+    program: &mut aya::programs::Xdp,
+    target: &Target,
+    mode: Mode,
+    pin: &std::path::Path,
+) -> Result<AttachedMode> {
+    let mut attach = |mode| program.attach_to_if_index(target.index, mode);
+    let (id, attached) = match mode {
+        Mode::Generic => (attach(XdpMode::Skb).map_err(|e| refused(e, target))?, AttachedMode::Generic),
+        Mode::Native => (attach(XdpMode::Driver).map_err(|e| refused(e, target))?, AttachedMode::Native),
+        Mode::Auto => match attach(XdpMode::Driver) {
+            Ok(id) => (id, AttachedMode::Native),
+            Err(error) if is_taken(&error) => return Err(refused(error, target)),
+            Err(error) => {
+                tracing::warn!(
+                    interface = target.name,
+                    "native mode refused ({}): attaching in generic mode, which costs more per packet",
+                    cause(&error)
+                );
+                (attach(XdpMode::Skb).map_err(|e| refused(e, target))?, AttachedMode::Generic)
+            }
+        },
+    };
+    let link: FdLink = program
+        .take_link(id)?
+        .try_into()
+        .context("the kernel made no XDP link: Linux 5.9 or later is needed")?;
+    link.pin(pin).context("cannot pin the ingress link")?;
+    Ok(attached)
+}
+
+fn errno(error: &ProgramError) -> Option<i32> {
+    io_error_of(error).and_then(|error| error.raw_os_error())
+}
+
+fn cause(error: &ProgramError) -> String {
+    io_error_of(error).map_or_else(|| error.to_string(), |error| error.to_string())
+}
+
+/// Whether another XDP program holds the interface.
+fn is_taken(error: &ProgramError) -> bool {
+    matches!(errno(error), Some(libc::EBUSY | libc::EEXIST))
+}
+
+/// Why the kernel refused the XDP program, and what to do.
+fn refused(error: ProgramError, target: &Target) -> anyhow::Error {
+    let name = &target.name;
+    if is_taken(&error) {
+        let who = netlink::xdp_program_on(target.index).ok().flatten();
+        let who = who.map_or_else(String::new, |id| format!(" (id {id})"));
+        return anyhow!(
+            "another XDP program{who} is attached to {name}, and is left alone: see `ip -d link show {name}`; take it \
+             off with `ip link set {name} xdp off` if it is not wanted"
+        );
+    }
+    match errno(&error) {
+        Some(libc::EOPNOTSUPP) => anyhow!(
+            "the driver of {name} cannot run XDP in native mode ({}): use `mode = \"auto\"` or `mode = \"generic\"`",
+            cause(&error)
+        ),
+        Some(libc::EPERM) => anyhow!("attaching needs root, or CAP_BPF together with CAP_NET_ADMIN"),
+        _ => anyhow!("the kernel refused the XDP program: {}", cause(&error)),
+    }
+}

@@ -1,0 +1,179 @@
+//! Loading one generation: the programs of every interface, and the maps of policy that they share.
+
+use super::pins::{Pins, Way, remove_pin};
+use super::policy::{Compiled, MEMORY_SETS};
+use super::state::Value;
+use super::sys::{self, MapShape};
+use crate::config::Protocol;
+use anyhow::{Context, Result, anyhow};
+use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use bytemuck::Zeroable;
+use shedder_common::abi::{MAX_INTERFACES, MAX_SERVICES, Ports, maps};
+
+/// The programs, compiled by the build script.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shedder-ebpf"));
+
+/// One generation being loaded.
+pub(super) struct Generation<'a> {
+    pub(super) number: u64,
+    pub(super) compiled: &'a Compiled,
+    pub(super) pins: &'a Pins,
+}
+
+/// The programs of one interface.
+pub(super) struct Programs {
+    object: Ebpf,
+}
+
+impl Programs {
+    pub(super) fn ingress(&mut self) -> Result<&mut Xdp> {
+        Ok(self
+            .object
+            .program_mut("shedder_ingress")
+            .context("the object has no ingress program")?
+            .try_into()?)
+    }
+
+    pub(super) fn egress(&mut self) -> Result<&mut SchedClassifier> {
+        Ok(self
+            .object
+            .program_mut("shedder_egress")
+            .context("the object has no egress program")?
+            .try_into()?)
+    }
+}
+
+impl Generation<'_> {
+    /// How many entries each map has that the configuration sizes.
+    fn sizes(&self) -> [(&'static str, u32); 8] {
+        let sets = self.compiled.bucket_sets;
+        let at_least_one = |count: usize| count.max(1) as u32;
+        [
+            (maps::PACKETS, sets.packets),
+            (maps::BYTES, sets.bytes),
+            (maps::NEW_FLOWS, sets.new_flows),
+            (maps::PROVEN, MEMORY_SETS),
+            (maps::UDP_FLOWS, MEMORY_SETS),
+            (maps::PREFIXES4, at_least_one(self.compiled.prefixes4.len())),
+            (maps::PREFIXES6, at_least_one(self.compiled.prefixes6.len())),
+            (maps::OFFERED, self.compiled.offered_slots),
+        ]
+    }
+
+    /// Takes away the pins of state whose size this generation changes: a table of buckets that is made larger begins
+    /// empty, while the programs that are still attached keep the old one.
+    pub(super) fn retire_resized_state(&self) -> Result<()> {
+        for (name, entries) in self.sizes().into_iter().filter(|(name, _)| maps::STATE.contains(name)) {
+            let pin = self.pins.map(name);
+            let Ok(map) = sys::get_pinned(&pin) else { continue };
+            let MapShape { max_entries, .. } = sys::map_shape(sys::as_fd(&map))?;
+            if max_entries != entries {
+                tracing::info!(
+                    map = name,
+                    from = max_entries,
+                    to = entries,
+                    "a table changes its size and begins empty"
+                );
+                remove_pin(&pin)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the programs of the interface in `slot`, and pins them.
+    pub(super) fn load(&self, slot: usize) -> Result<Programs> {
+        let mut policy = self.compiled.policy;
+        policy.interface = slot as u32;
+        let mut loader = EbpfLoader::new();
+        loader.verifier_log_level(VerifierLogLevel::DISABLE);
+        loader.override_global("POLICY", bytemuck::bytes_of(&policy), true);
+        for name in maps::STATE {
+            loader.map_pin_path(name, self.pins.map(name));
+        }
+        for name in maps::POLICY {
+            loader.map_pin_path(name, self.pins.policy_map(self.number, name));
+        }
+        for (name, entries) in self.sizes() {
+            loader.map_max_entries(name, entries);
+        }
+        let object = loader.load(OBJECT).map_err(explain)?;
+        let mut programs = Programs { object };
+        programs.ingress()?.load().map_err(|error| explain(error.into()))?;
+        programs.egress()?.load().map_err(|error| explain(error.into()))?;
+        let path = |way| self.pins.program(self.number, way, slot);
+        programs.ingress()?.pin(path(Way::Ingress)).context("cannot pin the ingress program")?;
+        programs.egress()?.pin(path(Way::Egress)).context("cannot pin the egress program")?;
+        Ok(programs)
+    }
+
+    /// Fills the maps of policy. Done before any program that reads them is attached.
+    pub(super) fn fill(&self) -> Result<()> {
+        let open = |name| -> Result<MapData> {
+            MapData::from_pin(self.pins.policy_map(self.number, name))
+                .with_context(|| format!("cannot open the map {name}"))
+        };
+        let mut prefixes4 = BpfHashMap::try_from(Map::HashMap(open(maps::PREFIXES4)?))?;
+        for (prefix, policy) in &self.compiled.prefixes4 {
+            prefixes4.insert(Value(*prefix), Value(*policy), 0).context("cannot write an IPv4 prefix")?;
+        }
+        let mut prefixes6 = BpfHashMap::try_from(Map::HashMap(open(maps::PREFIXES6)?))?;
+        for (prefix, policy) in &self.compiled.prefixes6 {
+            prefixes6.insert(Value(*prefix), Value(*policy), 0).context("cannot write an IPv6 prefix")?;
+        }
+        let mut ports = Box::new(Ports::zeroed());
+        for (protocol, port, entry) in &self.compiled.ports {
+            let table = match protocol {
+                Protocol::Tcp => &mut ports.tcp,
+                Protocol::Udp => &mut ports.udp,
+            };
+            table[*port as usize] = entry.0;
+        }
+        let mut map = Array::try_from(Map::Array(open(maps::PORTS)?))?;
+        map.set(0, Value(*ports), 0).context("cannot write the table of ports")
+    }
+}
+
+/// What is missing, and how to get it, where the kernel refuses to load.
+fn explain(error: aya::EbpfError) -> anyhow::Error {
+    let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    let kernel = kernel.unwrap_or_else(|_| "unknown".into());
+    if let aya::EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log }) = &error
+        && io_error.raw_os_error() != Some(libc::EPERM)
+    {
+        // The verifier gives its reason at the end of what may be thousands of lines.
+        let log = verifier_log.to_string();
+        let reason: Vec<&str> = log.lines().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
+        return anyhow!(
+            "the verifier of this kernel ({kernel}) refused the program ({io_error}): Linux 6.6 or later is needed; on \
+             such a kernel this is a defect of shedder, to be reported with these lines:\n{}",
+            reason.join("\n")
+        );
+    }
+    let hint = match io_error_of(&error).and_then(|error| error.raw_os_error()) {
+        Some(libc::EPERM | libc::EACCES) => "this needs root, or CAP_BPF together with CAP_NET_ADMIN",
+        Some(libc::ENOMEM) => {
+            "the kernel has no memory for the maps: lower `source.table`, or raise the memory limit"
+        }
+        Some(libc::EROFS) => {
+            "the BPF file system is read-only: remount it with `mount -o remount,rw /sys/fs/bpf`"
+        }
+        _ => "Linux 6.6 or later with BPF is needed",
+    };
+    anyhow!(error).context(format!("the kernel ({kernel}) refused to load the programs: {hint}"))
+}
+
+/// The system's error at the end of a chain of causes.
+pub(super) fn io_error_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io_error) = error.downcast_ref() {
+            return Some(io_error);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+const _: () = assert!(MAX_INTERFACES <= 64 && MAX_SERVICES <= 256);

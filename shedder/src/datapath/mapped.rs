@@ -1,0 +1,99 @@
+//! A pinned array map, seen as memory: reads and writes without system calls.
+
+use super::sys;
+use anyhow::{Context, Result, bail};
+use memmap2::{MmapOptions, MmapRaw};
+use std::marker::PhantomData;
+use std::mem::{align_of, size_of};
+use std::path::Path;
+
+/// An array map of `T` in this process's memory.
+///
+/// The kernel and other processes write to it meanwhile. What is shared so is either made of
+/// [`Word`](shedder_common::word::Word)s, to which a reference may be had, or is copied out whole.
+#[derive(Debug)]
+pub(super) struct Mapped<T> {
+    memory: MmapRaw,
+    entries: usize,
+    id: u32,
+    of: PhantomData<T>,
+}
+
+/// Types of which every field is a `Word`, so that a shared reference to memory that others change is sound.
+///
+/// # Safety
+/// All bytes of the type belong to words.
+pub(super) unsafe trait Words {}
+
+// SAFETY: `abi` makes each of these of words, and asserts their size.
+unsafe impl Words for shedder_common::abi::Kills {}
+// SAFETY: as above.
+unsafe impl Words for shedder_common::abi::Control {}
+// SAFETY: as above.
+unsafe impl Words for shedder_common::bucket::Set {}
+
+impl<T> Mapped<T> {
+    /// Maps the pinned map at `path`, whose values must have the size of `T`.
+    pub(super) fn open(path: &Path) -> Result<Mapped<T>> {
+        let map = sys::get_pinned(path)
+            .with_context(|| format!("cannot open the pinned map {}", path.display()))?;
+        let shape = sys::map_shape(sys::as_fd(&map))?;
+        if shape.value_size as usize != size_of::<T>() {
+            bail!(
+                "the map {} has values of {} bytes where this build has {}: it was made by another build; run that \
+                 build's `shedder detach`, then attach again",
+                path.display(),
+                shape.value_size,
+                size_of::<T>()
+            );
+        }
+        let entries = shape.max_entries as usize;
+        let memory = MmapOptions::new().len(entries * Self::STRIDE).map_raw(&map).with_context(|| {
+            format!("cannot map {} into memory: is the bpffs mounted read-only?", path.display())
+        })?;
+        Ok(Mapped { memory, entries, id: shape.id, of: PhantomData })
+    }
+
+    /// Array maps lay out their values in steps of eight bytes.
+    const STRIDE: usize = size_of::<T>().next_multiple_of(8);
+
+    /// The kernel's id of the map.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// How many entries the map has.
+    pub(super) fn len(&self) -> usize {
+        self.entries
+    }
+
+    fn at(&self, index: usize) -> *mut T {
+        assert!(index < self.entries, "entry {index} of a map of {}", self.entries);
+        const { assert!(align_of::<T>() <= 4096) };
+        // SAFETY: the offset lies inside the mapping, by the assertion.
+        unsafe { self.memory.as_mut_ptr().add(index * Self::STRIDE).cast() }
+    }
+}
+
+impl<T: Words> Mapped<T> {
+    /// An entry.
+    pub(super) fn get(&self, index: usize) -> &T {
+        // SAFETY: inside the mapping, aligned by it, and made of words alone; the mapping lives as long as `self`.
+        unsafe { &*self.at(index) }
+    }
+}
+
+impl<T: bytemuck::Pod> Mapped<T> {
+    /// A copy of an entry. It may be half of one writer's and half of another's: only one writer at a time holds the
+    /// lock under which entries like these are written.
+    pub(super) fn read(&self, index: usize) -> T {
+        // SAFETY: inside the mapping and aligned; plain data, for which every pattern of bits is valid.
+        unsafe { self.at(index).read_volatile() }
+    }
+
+    /// Overwrites an entry.
+    pub(super) fn write(&self, index: usize, value: &T) {
+        // SAFETY: as in `read`.
+        unsafe { self.at(index).write_volatile(*value) }
+    }
+}

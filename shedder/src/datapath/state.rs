@@ -1,0 +1,380 @@
+//! The pinned state: what every command reads and writes, with or without a daemon.
+
+use super::mapped::Mapped;
+use super::pins::{Pins, Way};
+use super::sys;
+use super::{AttachedMode, NotAttached};
+use anyhow::{Context, Result, bail};
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
+use shedder_common::abi::{
+    ABI_VERSION, Cell, Control, Interface, InterfaceCounters, Kills, MAGIC, MAX_INTERFACES, MAX_SERVICES,
+    Meta, NAME_LEN, Offered, Service, maps,
+};
+use shedder_common::bucket::{self, Set};
+use shedder_common::class::PRIORITIES;
+use shedder_common::memory;
+use shedder_common::word::Word;
+use shedder_common::words::{KillWord, OverrideWord};
+
+/// A value of a per-CPU map, in a form that aya takes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Value<T>(pub(super) T);
+
+// SAFETY: `bytemuck::Pod` asks for more than `aya::Pod` does.
+unsafe impl<T: bytemuck::Pod> aya::Pod for Value<T> {}
+
+/// What a kill or an override is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    Host,
+    /// One interface, by its slot.
+    Interface(usize),
+    /// One service, by its slot.
+    Service(usize),
+}
+
+/// An interface that has a slot.
+#[derive(Clone, Debug)]
+pub struct InterfaceState {
+    /// Its slot.
+    pub slot: usize,
+    /// Its name when it was attached.
+    pub name: String,
+    /// Its index when it was attached.
+    pub index: u32,
+    /// How it was attached.
+    pub mode: AttachedMode,
+    /// Whether its programs drop nothing.
+    pub dry_run: bool,
+    /// Whether our programs are behind the links of this interface, both ways.
+    pub attachment: Attachment,
+}
+
+/// Whether an interface is held by our programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// Both links are there, on the interface, with our programs.
+    Whole,
+    /// Something is missing or was exchanged: a sentence.
+    Broken(String),
+}
+
+/// A service that has a slot.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    /// Its slot.
+    pub slot: usize,
+    /// Its name.
+    pub name: String,
+    /// What the map says of it.
+    pub entry: Service,
+}
+
+/// The pinned maps, opened.
+pub struct State {
+    pins: Pins,
+    meta: Mapped<Meta>,
+    kills: Mapped<Kills>,
+    control: Mapped<Control>,
+    interfaces: Mapped<Interface>,
+    services: Mapped<Service>,
+    counters: PerCpuArray<MapData, Value<InterfaceCounters>>,
+}
+
+impl State {
+    /// Opens the state under `pins`.
+    ///
+    /// # Errors
+    /// [`NotAttached`] where nothing is pinned there; otherwise a sentence: maps of another build, no permission.
+    pub fn open(pins: &Pins) -> Result<State> {
+        let path = pins.map(maps::META);
+        if let Err(error) = sys::get_pinned(&path) {
+            return match error.kind() {
+                std::io::ErrorKind::NotFound => Err(NotAttached::under(pins).into()),
+                std::io::ErrorKind::PermissionDenied => {
+                    bail!(
+                        "{} cannot be opened: this needs root (or CAP_BPF and access to it)",
+                        path.display()
+                    )
+                }
+                _ => Err(error).with_context(|| format!("cannot open the pinned map {}", path.display())),
+            };
+        }
+        let meta: Mapped<Meta> = Mapped::open(&path)?;
+        let found = meta.read(0);
+        if found.magic != MAGIC {
+            return Err(NotAttached::under(pins).into());
+        }
+        if found.abi != ABI_VERSION {
+            bail!(
+                "the maps under {} have version {} and this build has {}: use the build that attached them, or run its \
+                 `shedder detach` and attach with this one",
+                pins.root().display(),
+                found.abi,
+                ABI_VERSION
+            );
+        }
+        Ok(State {
+            meta,
+            kills: Mapped::open(&pins.map(maps::KILLS))?,
+            control: Mapped::open(&pins.map(maps::CONTROL))?,
+            interfaces: Mapped::open(&pins.map(maps::INTERFACES))?,
+            services: Mapped::open(&pins.map(maps::SERVICES))?,
+            counters: per_cpu(&pins.map(maps::COUNTERS))?,
+            pins: pins.clone(),
+        })
+    }
+
+    /// Whether both are the same maps.
+    pub(super) fn is_same(&self, other: &State) -> bool {
+        self.kills.id() == other.kills.id() && self.control.id() == other.control.id()
+    }
+
+    /// Where the state is pinned.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    pub(super) fn meta(&self) -> &Mapped<Meta> {
+        &self.meta
+    }
+
+    pub(super) fn interface_entries(&self) -> &Mapped<Interface> {
+        &self.interfaces
+    }
+
+    pub(super) fn service_entries(&self) -> &Mapped<Service> {
+        &self.services
+    }
+
+    fn kill_cell(&self, scope: Scope) -> &Word {
+        let kills = self.kills.get(0);
+        match scope {
+            Scope::Host => &kills.host,
+            Scope::Interface(slot) => &kills.interfaces[slot],
+            Scope::Service(slot) => &kills.services[slot],
+        }
+    }
+
+    /// The kill of a scope, held or not.
+    pub fn kill(&self, scope: Scope) -> KillWord {
+        KillWord(self.kill_cell(scope).load())
+    }
+
+    /// Commands or lifts a kill. In force for the next packet on every CPU.
+    pub fn set_kill(&self, scope: Scope, word: KillWord) {
+        self.kill_cell(scope).store(word.0);
+    }
+
+    fn override_cell(&self, slot: Option<usize>) -> &Word {
+        let control = self.control.get(0);
+        match slot {
+            None => &control.host_override,
+            Some(slot) => &control.services[slot].override_word,
+        }
+    }
+
+    /// A person's override, of one service or of everything.
+    pub fn override_of(&self, service: Option<usize>) -> OverrideWord {
+        OverrideWord(self.override_cell(service).load())
+    }
+
+    /// Commands or lifts an override.
+    pub fn set_override(&self, service: Option<usize>, word: OverrideWord) {
+        self.override_cell(service).store(word.0);
+    }
+
+    /// Replaces an override only if it is still the one that was read, so that a person's newer word is never lost.
+    /// Returns whether it was replaced.
+    pub fn refresh_override(&self, service: Option<usize>, seen: OverrideWord, new: OverrideWord) -> bool {
+        self.override_cell(service).compare_exchange(seen.0, new.0) == seen.0
+    }
+
+    /// The loop's cutoff of a service, 0 to 768.
+    pub fn cutoff(&self, service: usize) -> u32 {
+        self.control.get(0).services[service].cutoff()
+    }
+
+    /// Sets the loop's cutoff of a service.
+    pub fn set_cutoff(&self, service: usize, cutoff: u32) {
+        self.control.get(0).services[service].set_cutoff(cutoff);
+    }
+
+    /// When the daemon's lease lapses, in nanoseconds of CLOCK_MONOTONIC; 0: no daemon ever held one.
+    pub fn lease(&self) -> u64 {
+        self.control.get(0).lease.load()
+    }
+
+    /// Renews the lease until `deadline`, or gives it up.
+    pub fn set_lease(&self, deadline: u64) {
+        self.control.get(0).lease.store(deadline);
+    }
+
+    /// Every interface that has a slot.
+    pub fn interfaces(&self) -> Vec<InterfaceState> {
+        (0..MAX_INTERFACES)
+            .filter_map(|slot| {
+                let entry = self.interfaces.read(slot);
+                (entry.index != 0).then(|| InterfaceState {
+                    slot,
+                    name: name_of(&entry.name),
+                    index: entry.index,
+                    mode: AttachedMode::from_abi(entry.mode),
+                    dry_run: entry.dry_run != 0,
+                    attachment: self.attachment(slot, &entry),
+                })
+            })
+            .collect()
+    }
+
+    /// Reads back from the kernel whether our programs hold the interface.
+    fn attachment(&self, slot: usize, entry: &Interface) -> Attachment {
+        for (way, expected) in Way::BOTH.into_iter().zip(entry.programs) {
+            let broken = |what: &str| Attachment::Broken(format!("{what} ({way:?})"));
+            let Ok(link) = sys::get_pinned(&self.pins.link(way, slot)) else {
+                return broken("the pinned link is gone");
+            };
+            match sys::link_state(sys::as_fd(&link)) {
+                Err(error) => return broken(&format!("the link cannot be read: {error}")),
+                Ok(state) if state.interface == 0 => return broken("the link holds no interface any more"),
+                Ok(state) if state.program != expected => {
+                    return broken(&format!(
+                        "program {} was put in place of shedder's {expected}",
+                        state.program
+                    ));
+                }
+                Ok(_) => {}
+            }
+        }
+        Attachment::Whole
+    }
+
+    /// Every service that has a slot.
+    pub fn services(&self) -> Vec<ServiceState> {
+        (0..MAX_SERVICES)
+            .filter_map(|slot| {
+                let entry = self.services.read(slot);
+                (entry.name[0] != 0).then(|| ServiceState { slot, name: name_of(&entry.name), entry })
+            })
+            .collect()
+    }
+
+    /// Stores what the daemon has to report of a service.
+    pub fn report_service(&self, slot: usize, observed: u64, observed_at: u64, permille: u64) {
+        let mut entry = self.services.read(slot);
+        (entry.observed, entry.observed_at, entry.permille) = (observed, observed_at, permille);
+        self.services.write(slot, &entry);
+    }
+
+    /// The counters of an interface, summed over the CPUs.
+    pub fn counters(&self, slot: usize) -> Result<InterfaceCounters> {
+        let per_cpu = self.counters.get(&(slot as u32), 0).context("cannot read the counters")?;
+        Ok(per_cpu.iter().fold(InterfaceCounters::default(), |sum, Value(cpu)| add(sum, cpu)))
+    }
+
+    /// Sets the counters of an interface to zero.
+    pub(super) fn clear_counters(&self, slot: usize) -> Result<()> {
+        let mut counters = per_cpu(&self.pins.map(maps::COUNTERS))?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("cannot count the CPUs")?;
+        let zeros = PerCpuValues::try_from(vec![Value(InterfaceCounters::default()); cpus])?;
+        counters.set(slot as u32, zeros, 0).context("cannot clear the counters")
+    }
+
+    /// The distribution of offered work in force, to be read again and again.
+    pub fn offered(&self) -> Result<OfferedWork> {
+        let path = self.pins.policy_map(self.meta.read(0).generation, maps::OFFERED);
+        let map = per_cpu(&path)?;
+        Ok(OfferedWork { slots: map.len() as usize, map })
+    }
+
+    /// How many sources have state in the tables of buckets, and how many are proven, at `now`. Reads some megabytes.
+    pub fn count_sources(&self, now: u64) -> Result<(u64, u64)> {
+        let live_buckets = |name| -> Result<u64> {
+            let table: Mapped<Set> = Mapped::open(&self.pins.map(name))?;
+            // A minute is the longest burst that a configuration can give.
+            Ok((0..table.len()).map(|set| bucket::live(table.get(set), now, 60_000_000_000) as u64).sum())
+        };
+        let tracked = [maps::PACKETS, maps::BYTES, maps::NEW_FLOWS].into_iter().map(live_buckets);
+        let tracked = tracked.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0);
+        let proven: Mapped<Set> = Mapped::open(&self.pins.map(maps::PROVEN))?;
+        let proven = (0..proven.len()).map(|set| memory::live(proven.get(set), now) as u64).sum();
+        Ok((tracked, proven))
+    }
+}
+
+/// The counts of offered work, by service and priority.
+pub struct OfferedWork {
+    map: PerCpuArray<MapData, Value<Offered>>,
+    slots: usize,
+}
+
+impl OfferedWork {
+    /// What was offered to a service (none: to the traffic of no service) since its programs were loaded, summed over
+    /// the CPUs; wraps. Nothing for a service that this policy does not know.
+    pub fn of(&self, service: Option<usize>) -> Result<[u32; PRIORITIES as usize]> {
+        let mut sum = [0u32; PRIORITIES as usize];
+        let slot = service.unwrap_or(self.slots - 1);
+        if service.is_some_and(|slot| slot + 1 >= self.slots) {
+            return Ok(sum);
+        }
+        let per_cpu = self.map.get(&(slot as u32), 0).context("cannot read the offered work")?;
+        for Value(cpu) in per_cpu.iter() {
+            for (sum, count) in sum.iter_mut().zip(cpu.by_priority) {
+                *sum = sum.wrapping_add(count);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// What was offered to anybody.
+    pub fn of_all(&self) -> Result<[u32; PRIORITIES as usize]> {
+        let mut sum = [0u32; PRIORITIES as usize];
+        for service in (0..self.slots - 1).map(Some).chain([None]) {
+            for (sum, count) in sum.iter_mut().zip(self.of(service)?) {
+                *sum = sum.wrapping_add(count);
+            }
+        }
+        Ok(sum)
+    }
+}
+
+fn per_cpu<T: bytemuck::Pod>(path: &std::path::Path) -> Result<PerCpuArray<MapData, Value<T>>> {
+    let data =
+        MapData::from_pin(path).with_context(|| format!("cannot open the pinned map {}", path.display()))?;
+    PerCpuArray::try_from(Map::PerCpuArray(data)).with_context(|| {
+        format!("{} is not the map that this build knows: it was made by another build", path.display())
+    })
+}
+
+fn add(mut sum: InterfaceCounters, cpu: &InterfaceCounters) -> InterfaceCounters {
+    let add_cells = |sum: &mut [Cell], cells: &[Cell]| {
+        for (sum, cell) in sum.iter_mut().zip(cells) {
+            sum.packets += cell.packets;
+            sum.bytes += cell.bytes;
+        }
+    };
+    add_cells(&mut sum.ingress, &cpu.ingress);
+    add_cells(&mut sum.ingress_dry, &cpu.ingress_dry);
+    add_cells(&mut sum.egress, &cpu.egress);
+    add_cells(&mut sum.egress_dry, &cpu.egress_dry);
+    for (sum, event) in sum.events.iter_mut().zip(cpu.events) {
+        *sum += event;
+    }
+    sum
+}
+
+/// A name from a map, without the zeros behind it.
+fn name_of(bytes: &[u8; NAME_LEN]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// A name as a map keeps it; what is too long is cut.
+pub(super) fn name_bytes(name: &str) -> [u8; NAME_LEN] {
+    let mut bytes = [0; NAME_LEN];
+    let length = name.len().min(NAME_LEN - 1);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    bytes
+}

@@ -1,0 +1,132 @@
+//! What aya does not offer of `bpf(2)`, and the clocks.
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_prog_info};
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// Whether `fs` is a BPF file system, by the magic of `statfs(2)`.
+pub(super) fn is_bpffs(path: &Path) -> io::Result<bool> {
+    const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+    let found = nix::sys::statfs::statfs(path)?;
+    Ok(found.filesystem_type().0 as i64 & 0xffff_ffff == BPF_FS_MAGIC)
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC, the clock that the programs read.
+pub fn monotonic() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists");
+    Duration::from(now).as_nanos() as u64
+}
+
+/// How often the coarse clock moves.
+pub(super) fn coarse_tick() -> Duration {
+    let tick = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
+    tick.map_or(Duration::from_millis(10), Duration::from)
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+    // SAFETY: the attributes live across the call, and every pointer in them was taken from something that does too.
+    let returned =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr as *mut bpf_attr, mem::size_of::<bpf_attr>()) };
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(returned) }
+}
+
+fn zeroed_attr() -> bpf_attr {
+    // SAFETY: a union of plain data, for which all zeros are valid.
+    unsafe { mem::zeroed() }
+}
+
+fn owned(descriptor: i64) -> OwnedFd {
+    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(descriptor as i32) }
+}
+
+/// Opens a pinned object.
+pub(super) fn get_pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned)
+}
+
+/// Opens the program with this id.
+pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)
+}
+
+/// Puts another program behind a link, in one step.
+pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.link_update.link_fd = link.as_raw_fd() as u32;
+    attr.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Fills `T`, which must be the kernel's description of the kind of object that `object` is.
+fn info<T>(object: BorrowedFd<'_>) -> io::Result<T> {
+    // SAFETY: only used with the three structures below, which are plain data.
+    let mut info: T = unsafe { mem::zeroed() };
+    let mut attr = zeroed_attr();
+    attr.info.bpf_fd = object.as_raw_fd() as u32;
+    attr.info.info_len = mem::size_of::<T>() as u32;
+    attr.info.info = (&raw mut info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info)
+}
+
+/// What a link is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkState {
+    /// Zero: the interface is gone, or the link was detached by force.
+    pub(super) interface: u32,
+    pub(super) program: u32,
+}
+
+/// What an XDP or tcx link is attached to now.
+pub(super) fn link_state(link: BorrowedFd<'_>) -> io::Result<LinkState> {
+    let info: bpf_link_info = info(link)?;
+    // SAFETY: XDP and tcx both begin their part with the interface's index, and all of it was zeroed.
+    let interface = unsafe { info.__bindgen_anon_1.xdp.ifindex };
+    Ok(LinkState { interface, program: info.prog_id })
+}
+
+/// The id of a program.
+pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    info::<bpf_prog_info>(program).map(|info| info.id)
+}
+
+/// The shape of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MapShape {
+    pub(super) id: u32,
+    pub(super) value_size: u32,
+    pub(super) max_entries: u32,
+}
+
+/// The shape of the map behind a descriptor.
+pub(super) fn map_shape(map: BorrowedFd<'_>) -> io::Result<MapShape> {
+    let info: bpf_map_info = info(map)?;
+    Ok(MapShape { id: info.id, value_size: info.value_size, max_entries: info.max_entries })
+}
+
+/// The lock of a directory of pins: held as long as the file lives.
+pub(super) fn lock(directory: &Path) -> io::Result<Option<File>> {
+    let file = File::open(directory)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Keeps a borrowed descriptor's type out of the callers.
+pub(super) fn as_fd(object: &OwnedFd) -> BorrowedFd<'_> {
+    object.as_fd()
+}

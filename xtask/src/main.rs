@@ -1,0 +1,79 @@
+//! The tasks of this repository: `cargo xtask setup | build | check | test`.
+
+mod setup;
+mod steps;
+mod tally;
+mod toolchain;
+mod verify;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use steps::Steps;
+
+/// The tasks of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Install what compiling and testing need and this machine lacks.
+    Setup,
+    /// Compile target/release/shedder.
+    Build,
+    /// Check formatting, lock files, lints and licences.
+    Check,
+    /// Check, then run every test. Needs root, unless SHEDDER_SKIP_PRIVILEGED=1.
+    Test,
+}
+
+fn main() -> ExitCode {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let outcome = env::set_current_dir(root)
+        .with_context(|| format!("{} cannot be entered", root.display()))
+        .and_then(|()| run(&Task::parse(), root));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task, root: &Path) -> Result<()> {
+    match task {
+        Task::Setup => {
+            setup::programs(root)?;
+            setup::network()?;
+            println!("xtask: ready: `cargo xtask build`, `cargo xtask test`");
+            Ok(())
+        }
+        Task::Build => {
+            setup::programs(root)?;
+            build().map(|_| ())
+        }
+        Task::Check => verify::check(root),
+        Task::Test => verify::test(root),
+    }
+}
+
+/// Compiles the release binary, and returns its path.
+fn build() -> Result<PathBuf> {
+    let mut cargo = steps::cargo();
+    cargo.args(["build", "--release", "--package", "shedder"]);
+    Steps::new(1).run("compile shedder and its eBPF programs", &mut cargo)?;
+    let binary = profile_folder("release")?.join("shedder");
+    let bytes = std::fs::metadata(&binary).with_context(|| format!("{} is missing", binary.display()))?.len();
+    println!("xtask: {} ({:.1} MiB)", binary.display(), bytes as f64 / f64::from(1 << 20));
+    println!("xtask: it carries its programs: where it runs, no compiler and no other file is needed");
+    Ok(binary)
+}
+
+/// Where cargo leaves what it compiles under this profile: beside where it left this program.
+fn profile_folder(profile: &str) -> Result<PathBuf> {
+    let own = env::current_exe().context("the path of this program is unknown")?;
+    let target = own.parent().and_then(Path::parent).context("this program is not in a target folder")?;
+    Ok(target.join(profile))
+}
