@@ -58,12 +58,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("the demo cannot run: {missing}");
     }
     interrupt::catch()?;
-    println!("Measuring what the server can do ...");
+    view::write("Measuring what the server can do ...\n");
     let scene = Scene::set()?;
-    println!("It answers {:.0} requests a second. The overload is ten times as many.\n", scene.capacity);
+    let capacity = scene.capacity;
+    view::write(&format!(
+        "It answers {capacity:.0} requests a second. The overload is ten times as many.\n\n"
+    ));
     let mut stage = Stage { scene: &scene, view: View::new(), timeline: Timeline::default() };
+    let server = scene.start_server()?;
     let first = stage.overload(TITLES[0], &WITHOUT, None)?;
-    println!("$ shedder run --config demo.toml\n{}", daemon::configuration(&scene.network));
+    // What waits in its queue would keep it busy for seconds: the second act begins with none.
+    drop(server);
+    let _server = scene.start_server()?;
+    view::write(&format!("$ shedder run --config demo.toml\n{}\n", daemon::configuration(&scene.network)));
     let daemon = Daemon::start(&options.shedder, &scene)?;
     let scraper = Scraper::start(&scene.network.server, scene.epoch)?;
     let second = stage.overload(TITLES[1], &WITH, Some(&scraper))?;
@@ -72,7 +79,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     drop(scraper);
     daemon.stop()?;
     let story = tell(&scene, &stage.timeline, [&first, &second], &kill, samples);
-    drop(scene);
     write(&story, &options.output)
 }
 
@@ -111,7 +117,6 @@ fn write(story: &Story, output: &Path) -> Result<()> {
         let path = output.join(name);
         fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
     }
-    println!("{table}");
-    println!("Written to {}: summary.md, demo.svg, demo.json", output.display());
+    view::write(&format!("{table}Written to {}: summary.md, demo.svg, demo.json\n", output.display()));
     Ok(())
 }

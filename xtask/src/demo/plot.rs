@@ -54,22 +54,22 @@ fn draw_all(root: &Area, story: &Story) -> Drawn {
     let (titles, charts) = root.split_vertically(40);
     let (latency, charts) = charts.split_vertically(300);
     let (requests, ratio) = charts.split_vertically(300);
-    let (latency, requests, ratio) =
-        (latency.margin(0, 0, 10, 30), requests.margin(0, 0, 10, 30), ratio.margin(0, 0, 10, 30));
     draw_latency(&latency, story)?;
     draw_requests(&requests, story)?;
     draw_ratio(&ratio, story)?;
     draw_titles(&titles, story)
 }
 
-/// Pixels left of every chart, for its axis.
+/// Pixels left of every chart, for a margin and its axis, and right of it, for the names of its curves.
+const MARGIN: u32 = 16;
 const AXIS: u32 = 90;
+const LEGEND: u32 = 160;
 
 /// Each act's title over its part of the charts.
 fn draw_titles(area: &Area, story: &Story) -> Drawn {
     let [start, end] = span(story);
-    let left = f64::from(AXIS) + 10.0;
-    let width = f64::from(SIZE.0) - left - 30.0;
+    let left = f64::from(MARGIN + AXIS);
+    let width = f64::from(SIZE.0 - MARGIN - AXIS - LEGEND);
     let style = (FONT, 19).into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Center));
     for (title, [from, until]) in story.titles() {
         let middle = left + width * ((from + until) / 2.0 - start) / (end - start);
@@ -84,8 +84,9 @@ fn span(story: &Story) -> [f64; 2] {
 }
 
 fn draw_latency(area: &Area, story: &Story) -> Drawn {
+    let (area, names) = area.split_horizontally(SIZE.0 - LEGEND);
     let (low, high) = (1.0, 2.0 * story.patience);
-    let mut chart = chart(area, story, (low..high).log_scale())?;
+    let mut chart = chart(&area, story, (low..high).log_scale())?;
     background(&mut chart, story, [low, high])?;
     let format =
         |value: &f64| if *value < 1000.0 { format!("{value} ms") } else { format!("{} s", value / 1e3) };
@@ -95,26 +96,28 @@ fn draw_latency(area: &Area, story: &Story) -> Drawn {
     };
     let target = vec![span(story).map(|at| (at, story.target)).to_vec()];
     let label = format!("target {:.0} ms", story.target);
-    lines(
-        &mut chart,
-        vec![
-            Curve { label, colour: TARGET, width: 1, pieces: target },
-            Curve { label: "p50".into(), colour: P50, width: 2, pieces: quantile(|window| window.p50) },
-            Curve { label: "p99".into(), colour: P99, width: 2, pieces: quantile(|window| window.p99) },
-        ],
-    )?;
-    legend(&mut chart)
+    let curves = [
+        Curve { label: "p99".into(), colour: P99, width: 2, pieces: quantile(|window| window.p99) },
+        Curve { label: "p50".into(), colour: P50, width: 2, pieces: quantile(|window| window.p50) },
+        Curve { label, colour: TARGET, width: 1, pieces: target },
+    ];
+    lines(&mut chart, &curves)?;
+    legend(&names, &curves)
 }
 
 fn draw_requests(area: &Area, story: &Story) -> Drawn {
+    let (area, names) = area.split_horizontally(SIZE.0 - LEGEND);
     let (low, high) = (10.0, 20.0 * story.capacity);
-    let mut chart = chart(area, story, (low..high).log_scale())?;
+    let mut chart = chart(&area, story, (low..high).log_scale())?;
     background(&mut chart, story, [low, high])?;
-    axes(&mut chart, "requests a second", 6, &|value| format!("{value}"))?;
+    let format = |value: &f64| if *value > low { format!("{value}") } else { format!("{value} or less") };
+    axes(&mut chart, "requests a second", 6, &format)?;
     let rate = |class: usize, of: fn(&Counts) -> u64| {
-        // What is not there is drawn at the bottom of the scale, which has no zero.
         curve(story, |window| {
-            Some((of(&window.classes[class]) as f64 / WINDOW.as_secs_f64()).clamp(low, high))
+            let counts = &window.classes[class];
+            let rate = of(counts) as f64 / WINDOW.as_secs_f64();
+            // A logarithmic scale has no zero.
+            (counts.offered > 0).then(|| rate.clamp(low, high))
         })
     };
     let capacity = vec![span(story).map(|at| (at, story.capacity)).to_vec()];
@@ -130,25 +133,24 @@ fn draw_requests(area: &Area, story: &Story) -> Drawn {
         });
         curves.push(Curve { label: format!("{name}: answered"), colour, width: 2, pieces: answered });
     }
-    lines(&mut chart, curves)?;
-    legend(&mut chart)
+    lines(&mut chart, &curves)?;
+    legend(&names, &curves)
 }
 
 fn draw_ratio(area: &Area, story: &Story) -> Drawn {
+    let (area, names) = area.split_horizontally(SIZE.0 - LEGEND);
     let (low, high) = (0.0, 1.05);
-    let mut chart = chart(area, story, low..high)?;
+    let mut chart = chart(&area, story, low..high)?;
     background(&mut chart, story, [low, high])?;
     axes(&mut chart, "shed ratio", 5, &|value| format!("{value:.1}"))?;
     let ratio = story.samples.iter().map(|sample| (sample.at, sample.shed_ratio)).collect();
     let cutoff = story.samples.iter().map(|sample| (sample.at, sample.cutoff / 768.0)).collect();
-    lines(
-        &mut chart,
-        vec![
-            Curve { label: "cutoff / 768".into(), colour: TARGET, width: 1, pieces: vec![cutoff] },
-            Curve { label: "shed ratio".into(), colour: RATIO, width: 2, pieces: vec![ratio] },
-        ],
-    )?;
-    legend(&mut chart)
+    let curves = [
+        Curve { label: "shed ratio".into(), colour: RATIO, width: 2, pieces: vec![ratio] },
+        Curve { label: "cutoff / 768".into(), colour: TARGET, width: 1, pieces: vec![cutoff] },
+    ];
+    lines(&mut chart, &curves)?;
+    legend(&names, &curves)
 }
 
 fn chart<'a, 'b, R>(area: &'a Area<'b>, story: &Story, y: R) -> Drawn<Chart<'a, 'b, R::CoordDescType>>
@@ -157,7 +159,7 @@ where
 {
     let [start, end] = span(story);
     let mut builder = ChartBuilder::on(area);
-    builder.x_label_area_size(30).y_label_area_size(AXIS).margin_left(10);
+    builder.x_label_area_size(30).y_label_area_size(AXIS).margin_left(MARGIN);
     Ok(builder.build_cartesian_2d(start..end, y)?)
 }
 
@@ -211,36 +213,26 @@ fn curve(story: &Story, of: impl Fn(&Window) -> Option<f64>) -> Vec<Vec<(f64, f6
     pieces
 }
 
-fn lines<Y>(chart: &mut Chart<Y>, curves: Vec<Curve>) -> Drawn
+fn lines<Y>(chart: &mut Chart<Y>, curves: &[Curve]) -> Drawn
 where
     Y: Ranged<ValueType = f64>,
 {
-    for Curve { label, colour, width, pieces } in curves {
-        let style = colour.stroke_width(width);
-        let mut label = Some(label);
-        for piece in pieces {
-            let series = chart.draw_series(LineSeries::new(piece, style))?;
-            if let Some(label) = label.take() {
-                series.label(label).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
-            }
+    for curve in curves {
+        let style = curve.colour.stroke_width(curve.width);
+        for piece in &curve.pieces {
+            chart.draw_series(LineSeries::new(piece.iter().copied(), style))?;
         }
     }
     Ok(())
 }
 
-fn legend<'a, 'b: 'a, Y>(chart: &mut Chart<'a, 'b, Y>) -> Drawn
-where
-    Y: Ranged<ValueType = f64>,
-{
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .margin(6)
-        .legend_area_size(28)
-        .label_font((FONT, 14).into_font().color(&INK))
-        .background_style(WHITE.mix(0.85))
-        .border_style(GRID)
-        .draw()?;
+/// Names the curves, right of their chart.
+fn legend(area: &Area, curves: &[Curve]) -> Drawn {
+    let style = (FONT, 14).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
+    for (curve, y) in curves.iter().zip((24..).step_by(22)) {
+        area.draw(&PathElement::new([(8, y), (32, y)], curve.colour.stroke_width(curve.width)))?;
+        area.draw(&Text::new(curve.label.as_str(), (40, y), style.clone()))?;
+    }
     Ok(())
 }
 
@@ -248,4 +240,36 @@ where
 fn pale(RGBColor(red, green, blue): RGBColor) -> RGBColor {
     let half = |part: u8| 255 - (255 - part) / 2;
     RGBColor(half(red), half(green), half(blue))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::summary::tests::story;
+
+    #[test]
+    fn every_name_is_in_the_picture() {
+        let svg = draw(&story()).unwrap();
+        let names = [
+            "Act 1: without shedder",
+            "Act 2: with shedder",
+            "Act 3: kill and resume",
+            "target 50 ms",
+            "p99",
+        ];
+        for name in names.into_iter().chain(CLASSES).chain(["shed ratio", "latency of what was admitted"]) {
+            assert!(svg.contains(name), "{name}");
+        }
+        assert!(svg.contains(r#"font-family="sans-serif""#));
+    }
+
+    #[test]
+    fn a_window_without_a_value_makes_a_gap() {
+        let mut story = story();
+        let window = |at, p99| Window { at, p99, ..Window::default() };
+        story.windows[0] = vec![window(1.0, Some(5.0)), window(1.25, None), window(1.5, Some(6.0))];
+        story.windows[1].clear();
+        story.windows[2].clear();
+        assert_eq!(curve(&story, |window| window.p99), [[(1.125, 5.0)], [(1.625, 6.0)]]);
+    }
 }

@@ -32,8 +32,9 @@ const SHARES: [f64; 3] = [0.2, 0.3, 10.0];
 const WORKERS: usize = 4;
 const SERVICE: Duration = Duration::from_millis(4);
 
-/// Connections that the server has open at once, and as many again that wait to be accepted.
-const CONNECTIONS: usize = 4096;
+/// Connections that the server has open at once, and those beyond that wait to be accepted.
+const CONNECTIONS: usize = 2048;
+const BACKLOG: u32 = 1024;
 
 /// Descriptors for all that is neither a client's connection nor the server's.
 const OTHER_FILES: usize = 256;
@@ -77,7 +78,7 @@ impl Scene {
             workers: WORKERS,
             service: SERVICE,
             connections: CONNECTIONS,
-            backlog: CONNECTIONS as u32,
+            backlog: BACKLOG,
         };
         Server::start(&self.network.server, options)
     }

@@ -68,7 +68,6 @@ pub(super) struct Stage<'a> {
 impl Stage<'_> {
     /// The legitimate clients, and for a while the overload.
     pub(super) fn overload(&mut self, title: &str, times: &Times, scraper: Option<&Scraper>) -> Result<Act> {
-        let _server = self.scene.start_server()?;
         let start = self.scene.now() + CURTAIN;
         let overload = start + times.before..start + times.before + times.overload;
         let when = start..overload.end + times.after;
@@ -87,7 +86,6 @@ impl Stage<'_> {
         const BEFORE: Duration = Duration::from_millis(2000);
         const KILLED: Duration = Duration::from_millis(3000);
         const AFTER: Duration = Duration::from_millis(3000);
-        let _server = self.scene.start_server()?;
         let start = self.scene.now() + CURTAIN;
         let when = start..start + BEFORE + KILLED + AFTER;
         let load = self.scene.start_load(&when, None)?;

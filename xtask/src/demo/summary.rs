@@ -124,7 +124,7 @@ impl Display for Story {
 impl Story {
     /// A row on the overloads.
     fn row(&self, label: &str, of: impl Fn(&Traffic) -> String) -> [String; 4] {
-        let recovered = self.with.recovered.as_ref().map_or("never recovered".into(), &of);
+        let recovered = self.with.recovered.as_ref().map_or("-".into(), &of);
         [label.into(), of(&self.without.during), of(&self.with.during), recovered]
     }
 
@@ -169,4 +169,102 @@ fn precise(value: Option<f64>) -> String {
 
 fn seconds(value: f64) -> String {
     format!("{value:.2} s")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::demo::timeline::Counts;
+
+    /// A made-up run.
+    pub(in crate::demo) fn story() -> Story {
+        let traffic = Traffic {
+            offered: 10_500.0,
+            goodput: 950.0,
+            success: [Some(1.0), Some(0.995), Some(0.04)],
+            p50: Some(31.0),
+            p99: Some(48.0),
+            unsent: 7,
+        };
+        let collapsed = Overload {
+            during: Traffic { goodput: 0.0, success: [Some(0.0); 3], p99: Some(1000.0), ..traffic.clone() },
+            recovered_after: None,
+            recovered: None,
+            success_after: Some(0.0),
+            highest_shed_ratio: None,
+            zero_shed_after: None,
+            lateness: 2.0,
+        };
+        let held = Overload {
+            during: traffic.clone(),
+            recovered_after: Some(0.5),
+            recovered: Some(traffic),
+            success_after: Some(1.0),
+            highest_shed_ratio: Some(0.93),
+            zero_shed_after: None,
+            lateness: 2.0,
+        };
+        let way = Direction { last_packet: Some(3.25), passed_while_killed: 0, first_packet: None };
+        let counts = Counts { offered: 100, admitted: 90, answered: 80, unsent: 0 };
+        let window = |at| Window { at, classes: [counts; CLASSES.len()], p50: Some(5.0), p99: Some(1000.0) };
+        Story {
+            machine: "2 CPUs".into(),
+            capacity: 1000.0,
+            target: 50.0,
+            patience: 1000.0,
+            acts: [[1.0, 10.0], [12.0, 30.0], [31.0, 40.0]],
+            overloads: [[3.0, 8.0], [14.0, 25.0]],
+            killed: [33.0, 36.0],
+            without: collapsed,
+            with: held,
+            switch: Switch {
+                inbound: way.clone(),
+                outbound: way,
+                rate: 10_000,
+                kill_took: 110.0,
+                resume_took: 5.0,
+                kill_output: "killed".into(),
+                resume_output: "resumed".into(),
+            },
+            windows: [vec![window(1.0), window(1.25)], vec![window(12.0), window(12.25)], vec![window(31.0)]],
+            samples: vec![Sample { at: 15.0, shed_ratio: 0.9, cutoff: 400.0, ..Sample::default() }],
+        }
+    }
+
+    #[test]
+    fn tables_say_what_was_measured_and_what_was_not() {
+        let text = story().to_string();
+        let cells = |row: &str| -> Vec<String> {
+            let line = text.lines().find(|line| line.starts_with(&format!("| {row}"))).expect(row);
+            line.split('|')
+                .map(|cell| cell.trim().to_owned())
+                .filter(|cell| !cell.is_empty())
+                .skip(1)
+                .collect()
+        };
+        assert_eq!(cells("answered, critical class"), ["0.0 %", "100.0 %", "100.0 %"]);
+        assert_eq!(cells("overload's start to p99 under 62.5 ms"), ["never", "0.50 s"]);
+        assert_eq!(cells("highest shed ratio"), ["-", "0.930"]);
+        assert_eq!(cells("overload's end to nothing shed"), ["-", "not seen"]);
+        assert_eq!(cells("`shedder kill` begins"), ["3.2 ms", "3.2 ms"]);
+        assert_eq!(cells("`shedder resume` begins"), ["none passed", "none passed"]);
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let text = story().to_string();
+        let tables = text.split("\n\n").filter(|part| part.starts_with('|'));
+        for table in tables {
+            let widths: Vec<usize> = table.lines().map(str::len).collect();
+            assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
+        }
+    }
+
+    #[test]
+    fn the_raw_data_is_json() {
+        let value = serde_json::to_value(story()).unwrap();
+        assert_eq!(value["windows"][0][0]["classes"][2]["answered"], 80);
+        assert_eq!(value["samples"][0]["shed_ratio"], 0.9);
+        assert_eq!(value["without"]["recovered_after"], serde_json::Value::Null);
+    }
 }

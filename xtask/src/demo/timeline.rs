@@ -1,6 +1,6 @@
 //! What the clients recorded, in windows.
 
-use super::scene::CLASSES;
+use super::scene::{CLASSES, PATIENCE};
 use serde::Serialize;
 use shedder_tests::load::{Outcome, Record};
 use shedder_tests::stats::{quantile, window};
@@ -58,7 +58,7 @@ impl Window {
         for record in records {
             this.classes[record.stream].add(record.outcome);
             if record.outcome.admitted() {
-                latencies.push(record.latency);
+                latencies.push(record.latency.min(PATIENCE));
             }
         }
         latencies.sort_unstable();

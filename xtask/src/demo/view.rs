@@ -29,7 +29,7 @@ pub(super) struct View {
     title: String,
     /// When requests had left, and how many of each stream: one entry for each moment of the last [`View::SPAN`].
     left: VecDeque<(Duration, Vec<u64>)>,
-    /// When the last line was written.
+    /// When the last line was written, or the act began.
     written: Option<Duration>,
     /// Lines of the picture on the terminal, which the next one is drawn over.
     drawn: usize,
@@ -85,7 +85,7 @@ impl View {
             let over = if self.drawn > 0 { format!("\x1b[{}A\x1b[J", self.drawn) } else { String::new() };
             write(&format!("{over}{picture}"));
             self.drawn = picture.lines().count();
-        } else if self.written.is_none_or(|written| moment.at >= written + Self::SPAN) {
+        } else if moment.at >= *self.written.get_or_insert(moment.at) + Self::SPAN {
             self.written = Some(moment.at);
             write(&line(moment, &rates));
         }
@@ -109,7 +109,7 @@ impl View {
 }
 
 /// Output that nobody reads any more does not end the demo.
-fn write(text: &str) {
+pub(super) fn write(text: &str) {
     let mut out = stdout().lock();
     let _ = out.write_all(text.as_bytes());
     let _ = out.flush();
@@ -125,14 +125,14 @@ fn picture(title: &str, moment: &Moment, rates: &[f64]) -> String {
     );
     let _ = writeln!(
         text,
-        "  {:<12}{:>10}{:>10}{:>10}{:>10}",
-        "requests/s", "offered", "admitted", "answered", "refused"
+        "  {:<12}{:>10}{:>10}{:>10}{:>12}",
+        "requests/s", "offered", "admitted", "answered", "not let in"
     );
     for ((class, rate), ended) in CLASSES.iter().zip(rates).zip(&moment.ended.classes) {
-        let refused = ended.offered - ended.admitted;
+        let outside = ended.offered - ended.admitted;
         let _ = writeln!(
             text,
-            "  {class:<12}{rate:>10.0}{:>10}{:>10}{refused:>10}",
+            "  {class:<12}{rate:>10.0}{:>10}{:>10}{outside:>12}",
             ended.admitted, ended.answered
         );
     }
