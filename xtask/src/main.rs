@@ -1,5 +1,6 @@
-//! The tasks of this repository: `cargo xtask setup | build | check | test`.
+//! The tasks of this repository: `cargo xtask setup | build | check | test | demo`.
 
+mod demo;
 mod setup;
 mod steps;
 mod tally;
@@ -26,6 +27,8 @@ enum Task {
     Check,
     /// Check, then run every test. Needs root, unless SHEDDER_SKIP_PRIVILEGED=1.
     Test,
+    /// Play an overload without shedder and with it, a kill and a resume, in a minute. Needs root.
+    Demo,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,12 @@ fn run(task: &Task, root: &Path) -> Result<()> {
         }
         Task::Check => verify::check(root),
         Task::Test => verify::test(root),
+        Task::Demo => {
+            setup::programs(root)?;
+            setup::network()?;
+            let shedder = build()?;
+            demo::run(&demo::Options { shedder, output: root.join("target/demo") })
+        }
     }
 }
 

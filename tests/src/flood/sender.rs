@@ -63,7 +63,7 @@ impl Sender {
         self.shared.sent.load(Ordering::Relaxed)
     }
 
-    /// Frames that the kernel refused so far (no memory in the interface's queue, or a program that drops).
+    /// Frames that the kernel refused so far: no memory, an interface that is down, or a program that drops.
     pub fn refused(&self) -> u64 {
         self.shared.refused.load(Ordering::Relaxed)
     }
@@ -169,7 +169,7 @@ fn give(socket: RawFd, mut frames: &[&[u8]], shared: &Shared) -> Result<()> {
                 frames = &frames[sent..];
             }
             Err(Errno::EINTR) => {}
-            Err(Errno::ENOBUFS | Errno::EAGAIN | Errno::ENOMEM) => {
+            Err(Errno::ENOBUFS | Errno::EAGAIN | Errno::ENOMEM | Errno::ENETDOWN) => {
                 shared.refused.fetch_add(1, Ordering::Relaxed);
                 frames = &frames[1..];
             }
