@@ -292,7 +292,7 @@ fn times_that_contradict_each_other() {
     assert_mistake(&with_window("every = \"67ms\""), "service[0].signal.every", "never be a signal");
     valid(&with_window("every = \"66ms\""));
     let many = format!("{}min_samples = 11", with_window(""));
-    assert_mistake(&many, "control.min_samples", "never be a signal");
+    assert_mistake(&many, "control.window", "never be a signal");
     // Where the window is left out it fits.
     assert_eq!(valid(&probe("every = \"1s\"")).control.window, Duration::from_secs(4));
 }
