@@ -5,7 +5,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow, bail, ensure};
@@ -94,7 +94,7 @@ fn compiler() -> Result<toolchain::Compiler> {
     };
     println!("xtask: no compiler here can build the eBPF programs");
     for reason in &rejected {
-        println!("xtask: not {reason}");
+        println!("xtask: {reason}");
     }
     if rejected.iter().any(|reason| reason.origin == Origin::Chosen) {
         bail!(
@@ -198,7 +198,8 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     ensure!(Uid::effective().is_root(), "apt-get needs root");
     let apt = || {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
+        // What goes wrong is said on standard error.
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").stdout(Stdio::null());
         command
     };
     if !UPDATED.swap(true, Ordering::Relaxed) {
