@@ -6,6 +6,7 @@
 
 pub mod flood;
 pub mod frame;
+pub mod kernel;
 pub mod limits;
 pub mod load;
 pub mod netns;
