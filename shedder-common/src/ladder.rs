@@ -258,9 +258,12 @@ impl Source<'_> {
     /// Charges a packet to every bucket that is limited, or to none where one of them is empty.
     #[inline(always)]
     fn admits<E: Env>(&self, env: &E, length: u64, opens: bool) -> bool {
-        let packets = !self.limits.packets.is_unlimited();
-        let bytes = !self.limits.bytes.is_unlimited();
-        let flows = opens && !self.limits.new_flows.is_unlimited();
+        // A horizon of zero is known when the program is loaded: no source is limited in this way, and the verifier
+        // takes out what would ask each rule.
+        let [packets, bytes, flows] = env.policy().horizons.map(|horizon| horizon != 0);
+        let packets = packets && !self.limits.packets.is_unlimited();
+        let bytes = bytes && !self.limits.bytes.is_unlimited();
+        let flows = flows && opens && !self.limits.new_flows.is_unlimited();
         if packets && (bytes || flows) && !self.has(env, Table::Packets, 1, false) {
             return false;
         }
