@@ -1,7 +1,7 @@
 //! The verifier takes the programs of every configuration: what it has to follow grows with what is configured, and it
 //! gives up at a million instructions.
 
-use shedder_tests::kernel::Attached;
+use shedder_tests::kernel;
 use shedder_tests::netns::Network;
 use shedder_tests::privileged;
 use shedder_tests::shedder::Shedder;
@@ -45,9 +45,7 @@ fn the_largest_configurations_load() {
             names(),
             rates.join("\n")
         );
-        let config = shedder.config(&config);
-        shedder.ok(&["attach", "--config", config.to_str().unwrap()]);
-        let program = Attached::under(shedder.pins()).ingress().info().unwrap();
+        let program = kernel::attach(&shedder, &config).ingress().info().unwrap();
         let verified = program.verified_instruction_count().expect("the kernel tells what it followed");
         println!("{rates:?}: the verifier followed {verified} instructions");
         assert!(verified < BOUND, "{rates:?}: the verifier followed {verified} instructions");

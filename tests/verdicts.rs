@@ -9,7 +9,7 @@ use Reason::{Admitted, Denied, Kill, Lifeline, Malformed, Newcomer, NotIp, Postu
 use shedder_common::host::frames::{Extension, Frame, Network as Header, QINQ, Segment, VLAN};
 use shedder_common::reason::Reason;
 use shedder_common::walk::Tcp;
-use shedder_tests::kernel::{Attached, Direction, Verdict};
+use shedder_tests::kernel::{self, Attached, Direction, Verdict};
 use shedder_tests::netns::Network;
 use shedder_tests::privileged;
 use shedder_tests::shedder::Shedder;
@@ -83,9 +83,7 @@ type Row = (&'static str, Direction, Frame, Reason);
 
 fn attach<'a>(network: &'a Network, config: &str) -> (Shedder<'a>, Attached) {
     let shedder = Shedder::new(network);
-    let config = shedder.config(config);
-    shedder.ok(&["attach", "--config", config.to_str().unwrap()]);
-    let attached = Attached::under(shedder.pins());
+    let attached = kernel::attach(&shedder, config);
     (shedder, attached)
 }
 
@@ -564,8 +562,7 @@ fn an_override_sheds_new_flows_from_the_least_important_class_up() {
         ],
     );
     // Nothing worth counting was offered: a class is a sixth, and half are `low`, `background` and `sheddable`.
-    shedder.ok(&["attach", "--config", shedder.config(NAMES).to_str().unwrap()]);
-    let attached = Attached::under(shedder.pins());
+    let attached = kernel::attach(&shedder, NAMES);
     shedder.ok(&["shed", "50"]);
     hold(
         &attached,

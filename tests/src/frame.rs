@@ -51,6 +51,29 @@ pub fn tcp_syn(ethernet: Ethernet, source: SocketAddr, destination: SocketAddr, 
     packet(ethernet, source.ip(), destination.ip(), TCP, &segment)
 }
 
+/// The frame in a VLAN: with an 802.1Q tag, outside those that it has.
+pub fn tagged(mut frame: Vec<u8>) -> Vec<u8> {
+    const BEHIND_ADDRESSES: usize = 12;
+    const TAG: [u8; 4] = [0x81, 0x00, 0, 42];
+    frame.splice(BEHIND_ADDRESSES..BEHIND_ADDRESSES, TAG);
+    frame
+}
+
+/// The untagged IPv4 frame as a fragment behind the first: what was its transport header is data now.
+///
+/// # Panics
+/// Where it is no untagged IPv4 frame.
+pub fn later_fragment(mut frame: Vec<u8>) -> Vec<u8> {
+    const IP: usize = 14;
+    const OFFSET: u16 = 185;
+    assert_eq!((frame[IP - 2], frame[IP - 1], frame[IP]), (0x08, 0x00, 0x45), "an untagged IPv4 frame");
+    frame[IP + 6..IP + 8].copy_from_slice(&OFFSET.to_be_bytes());
+    frame[IP + 10..IP + 12].fill(0);
+    let sum = finish(sum(&frame[IP..IP + 20]));
+    frame[IP + 10..IP + 12].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
 fn ports(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat()
 }

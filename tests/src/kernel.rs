@@ -7,6 +7,7 @@ mod bare;
 
 pub use bare::bare_drop;
 
+use crate::shedder::Shedder;
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
@@ -50,6 +51,13 @@ pub struct Verdict {
     pub passed: bool,
     /// Whether it was counted as judged dry.
     pub is_dry: bool,
+}
+
+/// Puts a configuration in force without a daemon, and opens what is attached.
+pub fn attach(shedder: &Shedder<'_>, config: &str) -> Attached {
+    let config = shedder.config(config);
+    shedder.ok(&["attach", "--config", config.to_str().expect("the path is text")]);
+    Attached::under(shedder.pins())
 }
 
 /// The programs and maps of the first interface under a directory of pins.
@@ -107,20 +115,10 @@ impl Attached {
             Direction::Egress => self.sends(frame).expect("a frame with its headers"),
         };
         let after = self.counters();
-        let cells = |counters: &InterfaceCounters| {
-            let InterfaceCounters { ingress, ingress_dry, egress, egress_dry, .. } = *counters;
-            [ingress, ingress_dry, egress, egress_dry].concat()
-        };
-        let moved: Vec<(usize, Cell)> = cells(&before)
-            .iter()
-            .zip(cells(&after))
-            .map(|(before, after)| Cell {
-                packets: after.packets - before.packets,
-                bytes: after.bytes - before.bytes,
-            })
-            .enumerate()
-            .filter(|(_, cell)| *cell != Cell::default())
-            .collect();
+        let InterfaceCounters { ingress, ingress_dry, egress, egress_dry, .. } = since(&before, &after);
+        let cells = [ingress, ingress_dry, egress, egress_dry].concat();
+        let moved: Vec<(usize, Cell)> =
+            cells.into_iter().enumerate().filter(|(_, cell)| *cell != Cell::default()).collect();
         let once = Cell { packets: 1, bytes: frame.len() as u64 };
         let [(place, cell)] = moved[..] else { panic!("counted in {} places: {moved:?}", moved.len()) };
         assert_eq!(cell, once, "a frame is counted once, with all its bytes");
@@ -139,23 +137,7 @@ impl Attached {
 
     /// The counters of the interface, summed over the CPUs.
     pub fn counters(&self) -> InterfaceCounters {
-        let mut sum = InterfaceCounters::default();
-        for cpu in self.counters_by_cpu() {
-            let tables = [
-                (&mut sum.ingress, cpu.ingress),
-                (&mut sum.ingress_dry, cpu.ingress_dry),
-                (&mut sum.egress, cpu.egress),
-                (&mut sum.egress_dry, cpu.egress_dry),
-            ];
-            for (sum, cell) in tables.into_iter().flat_map(|(sum, cells)| sum.iter_mut().zip(cells)) {
-                sum.packets += cell.packets;
-                sum.bytes += cell.bytes;
-            }
-            for (sum, count) in sum.events.iter_mut().zip(cpu.events) {
-                *sum += count;
-            }
-        }
-        sum
+        self.counters_by_cpu().iter().fold(InterfaceCounters::default(), |sum, cpu| add(&sum, cpu))
     }
 
     /// The policy in the program's read-only data.
@@ -208,6 +190,26 @@ impl Attached {
     fn state_pin(&self, name: &str) -> PathBuf {
         self.pins.join("maps").join(name)
     }
+}
+
+/// What was counted from one reading of the counters to a later one.
+pub fn since(before: &InterfaceCounters, after: &InterfaceCounters) -> InterfaceCounters {
+    combine(after, before, u64::wrapping_sub)
+}
+
+/// Both counters together.
+pub fn add(a: &InterfaceCounters, b: &InterfaceCounters) -> InterfaceCounters {
+    combine(a, b, u64::wrapping_add)
+}
+
+/// Combines two sets of counters, count by count.
+fn combine(a: &InterfaceCounters, b: &InterfaceCounters, with: fn(u64, u64) -> u64) -> InterfaceCounters {
+    // Counters are nothing but words of 64 bits.
+    let mut result = *a;
+    let words: &mut [u64] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut result));
+    let others: &[u64] = bytemuck::cast_slice(std::slice::from_ref(b));
+    words.iter_mut().zip(others).for_each(|(word, &other)| *word = with(*word, other));
+    result
 }
 
 /// Runs a program `repeat` times on one frame. Its last action, and the mean time of a run as the kernel measured it,
