@@ -39,13 +39,40 @@ pub fn udp(ethernet: Ethernet, source: SocketAddr, destination: SocketAddr, payl
 /// Where one address is IPv4 and the other IPv6.
 pub fn tcp_syn(ethernet: Ethernet, source: SocketAddr, destination: SocketAddr, sequence: u32) -> Vec<u8> {
     const SYN: u8 = 0x02;
+    tcp(ethernet, source, destination, (sequence, 0), SYN, &[])
+}
+
+/// A TCP segment of an established connection, with `payload`; its numbers are its own and the acknowledged one.
+///
+/// # Panics
+/// Where one address is IPv4 and the other IPv6, or the payload does not fit a packet.
+pub fn tcp_data(
+    ethernet: Ethernet,
+    source: SocketAddr,
+    destination: SocketAddr,
+    numbers: (u32, u32),
+    payload: &[u8],
+) -> Vec<u8> {
+    const PSH_ACK: u8 = 0x18;
+    tcp(ethernet, source, destination, numbers, PSH_ACK, payload)
+}
+
+fn tcp(
+    ethernet: Ethernet,
+    source: SocketAddr,
+    destination: SocketAddr,
+    (sequence, acknowledged): (u32, u32),
+    flags: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     const WORDS: u8 = 5;
     let mut segment = ports(source, destination);
     segment.extend(sequence.to_be_bytes());
-    segment.extend([0; 4]);
-    segment.extend([WORDS << 4, SYN]);
+    segment.extend(acknowledged.to_be_bytes());
+    segment.extend([WORDS << 4, flags]);
     segment.extend(u16::MAX.to_be_bytes());
     segment.extend([0; 4]);
+    segment.extend(payload);
     let sum = transport_sum(source.ip(), destination.ip(), TCP, &segment);
     segment[16..18].copy_from_slice(&sum.to_be_bytes());
     packet(ethernet, source.ip(), destination.ip(), TCP, &segment)
@@ -152,7 +179,8 @@ mod tests {
             let (source, destination) = (socket(source), socket(destination));
             let udp = udp(ETHERNET, source, destination, b"odd");
             let tcp = tcp_syn(ETHERNET, source, destination, 0xdead_beef);
-            for (frame, protocol) in [(&udp, UDP), (&tcp, TCP)] {
+            let data = tcp_data(ETHERNET, source, destination, (7, 9), b"odd");
+            for (frame, protocol) in [(&udp, UDP), (&tcp, TCP), (&data, TCP)] {
                 if source.is_ipv4() {
                     assert_eq!(finish(sum(&frame[14..34])), 0);
                 }
