@@ -125,7 +125,8 @@ fn at_five_times_its_limit(label: &str, cpus: u8) {
         // Different flows, so that a sender's frames go through every queue.
         let frames: Vec<_> = (1..=64).map(|port| lab.udp(source, port, SHORT)).collect();
         let rate = FACTOR * limit / u64::from(cpus);
-        let plans = (0..cpus).map(|cpu| Plan { cpu: Some(cpu.into()), ..lab.plan(frames.clone(), rate, TIME) });
+        let plans =
+            (0..cpus).map(|cpu| Plan { cpu: Some(cpu.into()), ..lab.plan(frames.clone(), rate, TIME) });
         let measured = Measured::floods(&network, &attached, plans.collect())?;
 
         let seconds = measured.time().as_secs_f64();
@@ -135,7 +136,10 @@ fn at_five_times_its_limit(label: &str, cpus: u8) {
             measured.arrived(),
             measured.by_cpu
         );
-        ensure!(factor > 0.9 * FACTOR as f64, "the machine could not send {FACTOR} times {limit} packets a second");
+        ensure!(
+            factor > 0.9 * FACTOR as f64,
+            "the machine could not send {FACTOR} times {limit} packets a second"
+        );
         let gap = measured.sent.iter().map(|sent| sent.longest_gap).max().unwrap_or_default();
         ensure!(gap < BURST, "the senders stood still for {gap:?}");
         let judges = measured.by_cpu.iter().filter(|&&count| count > measured.arrived() / 10).count();
@@ -244,8 +248,12 @@ fn of_limits_together_the_tightest_holds() {
         (1_000, "new_flows_per_second = 1_000".to_owned()),
     ];
     for combination in 1..8u8 {
-        let in_force: Vec<_> =
-            limits.iter().enumerate().filter(|(i, _)| combination & 1 << i != 0).map(|(_, limit)| limit).collect();
+        let in_force: Vec<_> = limits
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| combination & 1 << i != 0)
+            .map(|(_, limit)| limit)
+            .collect();
         let lines: Vec<&str> = in_force.iter().map(|(_, line)| line.as_str()).collect();
         let attached = lab.limit(&format!("{}\nburst = \"300ms\"", lines.join("\n")));
         let tightest = in_force.iter().map(|(limit, _)| *limit).min().unwrap_or_default();
@@ -280,10 +288,13 @@ fn a_rule_gives_its_sources_limits_of_their_own_or_none() {
         link.source_v4(10, 0),
         link.source_v4(11, 0)
     ));
-    for (what, third, limit) in [("lifted", 10, None), ("raised", 11, Some(1_000)), ("everybody's", 12, Some(200))] {
+    for (what, third, limit) in
+        [("lifted", 10, None), ("raised", 11, Some(1_000)), ("everybody's", 12, Some(200))]
+    {
         repeat(|attempt| {
             let datagram = lab.udp_to(UNHEARD, link.source_v4(third, attempt).into(), 1, SHORT);
-            let measured = Measured::floods(&network, &attached, vec![lab.plan(vec![datagram], 5_000, TIME)])?;
+            let measured =
+                Measured::floods(&network, &attached, vec![lab.plan(vec![datagram], 5_000, TIME)])?;
             measured.sound(BURST)?;
             let admitted = measured.met(Admitted).packets;
             match limit {
@@ -337,8 +348,10 @@ fn tagged_frames_and_fragments_are_charged_to_their_source_like_any_other() {
         let datagram = lab.udp_to(UNHEARD, source, 1, SHORT);
         let fragments = (1..=3).map(|port| frame::later_fragment(lab.udp_to(UNHEARD, source, port, SHORT)));
         let tagged = frame::tagged(datagram.clone());
-        let frames =
-            [datagram, tagged.clone(), frame::tagged(tagged)].into_iter().chain(fragments).collect::<Vec<_>>();
+        let frames = [datagram, tagged.clone(), frame::tagged(tagged)]
+            .into_iter()
+            .chain(fragments)
+            .collect::<Vec<_>>();
         let plan = lab.plan(frames, 5_000, Duration::from_secs(2));
         let measured = Measured::floods(&network, &attached, vec![plan])?;
         measured.sound(BURST)?;
@@ -366,10 +379,8 @@ fn ten_thousand_sources_under_their_limit_lose_nothing_to_one_that_is_over_its_o
             .collect();
         assert_eq!(crowd.len(), 10_000);
         let abuser = lab.source(attempt);
-        let plans = vec![
-            lab.plan(crowd, 10_000, TIME),
-            lab.plan(vec![lab.udp(abuser, 1, SHORT)], 20 * LIMIT, TIME),
-        ];
+        let plans =
+            vec![lab.plan(crowd, 10_000, TIME), lab.plan(vec![lab.udp(abuser, 1, SHORT)], 20 * LIMIT, TIME)];
         let measured = Measured::floods(&network, &attached, plans)?;
         measured.sound(BURST)?;
         let admitted = measured.met(Admitted).packets;

@@ -73,7 +73,8 @@ fn datagram(link: &Link, source: Ipv4Addr, port: u16) -> Vec<u8> {
 }
 
 /// Few enough that no probe below mistakes a newcomer for a proven source; enough for a connection.
-const NEWCOMERS: &str = "interfaces = [\"$IF\"]\n[source]\nburst = \"10ms\"\n[newcomers]\npackets_per_second = 1_000\n";
+const NEWCOMERS: &str =
+    "interfaces = [\"$IF\"]\n[source]\nburst = \"10ms\"\n[newcomers]\npackets_per_second = 1_000\n";
 
 /// Whether a source is proven: asked by far more packets at once than the bucket of all newcomers ever holds, which are
 /// judged and not delivered.
@@ -115,7 +116,8 @@ fn a_flood_of_unproven_sources_takes_nothing_from_a_proven_one_or_from_one_that_
             cpu: None,
         };
         let spoofed = (0..200u8).flat_map(|third| (2..=251).map(move |fourth| (third, fourth)));
-        let spoofed = spoofed.map(|(third, fourth)| datagram(link, link.source_v4(third, fourth), HEARD)).collect();
+        let spoofed =
+            spoofed.map(|(third, fourth)| datagram(link, link.source_v4(third, fourth), HEARD)).collect();
         let known = [proven, ruled, unknown].map(|source| plan(vec![datagram(link, source, HEARD)], EACH));
         let plans = [plan(spoofed, 20 * LIMIT)].into_iter().chain(known).collect();
         let measured = Measured::floods(&network, &attached, plans)?;
@@ -125,7 +127,9 @@ fn a_flood_of_unproven_sources_takes_nothing_from_a_proven_one_or_from_one_that_
         let arrivals = receiver.finish()?;
         ensure!(arrivals.overflowed == 0, "the receiver could not keep up");
         let heard = |source: Ipv4Addr| arrivals.by_source.get(&source.into()).copied().unwrap_or(0);
-        let [_, of_proven, of_ruled, of_unknown] = &measured.sent[..] else { unreachable!("four were planned") };
+        let [_, of_proven, of_ruled, of_unknown] = &measured.sent[..] else {
+            unreachable!("four were planned")
+        };
         let of_newcomers = admitted - heard(proven) - heard(ruled);
         let ideal = measured.ideal(LIMIT, BURST);
         println!(
@@ -140,7 +144,10 @@ fn a_flood_of_unproven_sources_takes_nothing_from_a_proven_one_or_from_one_that_
         assert_eq!(heard(proven), of_proven.frames, "the proven source lost nothing");
         assert_eq!(heard(ruled), of_ruled.frames, "the source that a rule names lost nothing");
         assert!(heard(unknown) < of_unknown.frames / 2, "the flood takes from other newcomers");
-        assert!((of_newcomers as f64 - ideal).abs() <= 0.02 * ideal + 1.0, "newcomers have one limit together");
+        assert!(
+            (of_newcomers as f64 - ideal).abs() <= 0.02 * ideal + 1.0,
+            "newcomers have one limit together"
+        );
         assert_eq!(admitted + measured.met(Newcomer).packets, measured.arrived());
         Ok(())
     });
@@ -270,7 +277,10 @@ fn a_proven_source_is_forgotten_when_it_was_not_answered_for_that_long() {
     println!("forgotten {remembered:.2?} after the answer");
     // Time is kept in units of 1.07 s; the answer's acknowledgement may have left a moment before `answered`.
     assert!(remembered > Duration::from_millis(4_800), "it was forgotten after {remembered:?}");
-    assert!(is_proven(&attached, link, source), "what another configuration learned is kept as it was learned");
+    assert!(
+        is_proven(&attached, link, source),
+        "what another configuration learned is kept as it was learned"
+    );
 
     let attached = kernel::attach(&shedder, &format!("{NEWCOMERS}proven_for = \"0s\""));
     let third = link.source_v4(3, 5);

@@ -27,7 +27,7 @@ fn names() -> String {
         let v4 = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - length).unwrap_or(0));
         let v6 = Ipv6Addr::from_bits(u128::MAX.checked_shl(128 - 2 * length).unwrap_or(0));
         let (rule, v6_length) = ("[[rule]]\nclass = \"low\"\nsources =", 2 * length);
-        let _ = write!(text, "{rule} [\"{v4}/{length}\", \"{v6}/{v6_length}\"]\n");
+        let _ = writeln!(text, "{rule} [\"{v4}/{length}\", \"{v6}/{v6_length}\"]");
     }
     text
 }

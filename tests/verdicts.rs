@@ -469,7 +469,8 @@ fn a_packet_that_one_bucket_refuses_takes_nothing_from_the_others() {
     }
     let network = Network::new("verdict-buckets").unwrap();
     // Two packets, of which one may open a flow.
-    let config = format!("{NAMES}\n[source]\nnew_flows_per_second = 1\npackets_per_second = 2\nburst = \"1s\"");
+    let config =
+        format!("{NAMES}\n[source]\nnew_flows_per_second = 1\npackets_per_second = 2\nburst = \"1s\"");
     let (_shedder, attached) = attach(&network, &config);
     hold(
         &attached,
@@ -488,8 +489,9 @@ fn newcomers_share_a_bucket_and_an_answer_inside_a_connection_takes_a_source_out
         return;
     }
     let network = Network::new("verdict-newcomer").unwrap();
-    let config =
-        format!("{NAMES}\n[source]\nburst = \"1ms\"\n[newcomers]\npackets_per_second = 1\nproven_for = \"1h\"");
+    let config = format!(
+        "{NAMES}\n[source]\nburst = \"1ms\"\n[newcomers]\npackets_per_second = 1\nproven_for = \"1h\""
+    );
     let (_shedder, attached) = attach(&network, &config);
     let segment = |peer| tcp(peer, WEB, ACK);
     let answer = |peer, flags, data: &[u8]| tcp_data(peer, Egress, WEB, flags, data);

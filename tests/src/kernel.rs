@@ -22,7 +22,10 @@ use std::time::Duration;
 /// The kernel takes no shorter frame for a test run: an Ethernet header.
 pub const SHORTEST: usize = 14;
 
-const XDP_PASS: u32 = 2;
+/// What an XDP program returns to drop a frame.
+pub const XDP_DROP: u32 = 1;
+/// What an XDP program returns to let a frame pass.
+pub const XDP_PASS: u32 = 2;
 const TCX_NEXT: u32 = u32::MAX;
 
 /// A value of a map, in a form that aya takes.
@@ -90,7 +93,7 @@ impl Attached {
 
     /// Whether a frame that arrives passes. It has [`SHORTEST`] bytes or more.
     pub fn receives(&self, frame: &[u8]) -> bool {
-        run(&self.ingress, frame, 1).0 == XDP_PASS
+        run(&self.ingress, frame, 1) == XDP_PASS
     }
 
     /// Whether a frame that leaves passes; none: the kernel makes no buffer of one that ends inside the IP header
@@ -168,7 +171,8 @@ impl Attached {
     pub fn ports(&self) -> Box<Ports> {
         let pin = self.policy_pins.join(maps::PORTS);
         let read = move || {
-            let map: Array<_, Value<Ports>> = Array::try_from(Map::Array(open(&pin))).expect("the ports' shape");
+            let map: Array<_, Value<Ports>> =
+                Array::try_from(Map::Array(open(&pin))).expect("the ports' shape");
             Box::new(map.get(&0, 0).expect("the ports are there").0)
         };
         // The table is a quarter of a megabyte by value, more than a test's thread has room for.
@@ -212,12 +216,10 @@ fn combine(a: &InterfaceCounters, b: &InterfaceCounters, with: fn(u64, u64) -> u
     result
 }
 
-/// Runs a program `repeat` times on one frame. Its last action, and the mean time of a run as the kernel measured it,
-/// in whole nanoseconds.
-pub fn run(program: &Xdp, frame: &[u8], repeat: u32) -> (u32, Duration) {
+/// Runs a program `repeat` times on one frame. Its last action.
+pub fn run(program: &Xdp, frame: &[u8], repeat: u32) -> u32 {
     let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
-    let run = program.test_run(options).expect("the kernel runs the program");
-    (run.return_value, run.duration)
+    program.test_run(options).expect("the kernel runs the program").return_value
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC, the clock that the programs read.
@@ -237,10 +239,15 @@ fn open(pin: &Path) -> MapData {
     MapData::from_pin(pin).unwrap_or_else(|error| panic!("{} is no map: {error}", pin.display()))
 }
 
-fn prefixes<K: bytemuck::Pod + Eq + std::hash::Hash>(pin: &Path) -> std::collections::HashMap<K, PrefixPolicy> {
+fn prefixes<K: bytemuck::Pod + Eq + std::hash::Hash>(
+    pin: &Path,
+) -> std::collections::HashMap<K, PrefixPolicy> {
     let map: HashMap<_, Value<K>, Value<PrefixPolicy>> =
         HashMap::try_from(Map::HashMap(open(pin))).expect("the prefixes' shape");
-    map.iter().map(|entry| entry.expect("an entry can be read")).map(|(key, value)| (key.0, value.0)).collect()
+    map.iter()
+        .map(|entry| entry.expect("an entry can be read"))
+        .map(|(key, value)| (key.0, value.0))
+        .collect()
 }
 
 fn words<const N: usize>(pin: &Path) -> [u64; N] {
