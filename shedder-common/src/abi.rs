@@ -401,7 +401,7 @@ pub struct Policy {
     pub source_mask6: [u64; 2],
     /// Of a source that no rule gives others.
     pub limits: Limits,
-    /// The furthest that an arrival time of any rate in force can be ahead: packets, bytes, new flows.
+    /// The furthest that an arrival time of any rate in force can be ahead: packets, bytes, new flows; 0: no rate is.
     pub horizons: [u64; 3],
     /// Packets of all newcomers together.
     pub newcomers: Rate,

@@ -272,9 +272,12 @@ impl Source<'_> {
     /// have been.
     #[inline(always)]
     fn admits<E: Env>(&self, env: &E, length: u64, opens: bool) -> bool {
-        let packets = !self.limits.packets.is_unlimited();
-        let bytes = !self.limits.bytes.is_unlimited();
-        let flows = opens && !self.limits.new_flows.is_unlimited();
+        // A horizon of zero is known when the program is loaded: no source is limited in this way, and the verifier
+        // takes out what would ask each rule.
+        let [packets, bytes, flows] = env.policy().horizons.map(|horizon| horizon != 0);
+        let packets = packets && !self.limits.packets.is_unlimited();
+        let bytes = bytes && !self.limits.bytes.is_unlimited();
+        let flows = flows && opens && !self.limits.new_flows.is_unlimited();
         if packets && (bytes || flows) && !self.has(env, Table::Packets, 1, false) {
             return false;
         }

@@ -6,7 +6,7 @@ mod receiver;
 mod sender;
 
 pub use receiver::{Arrivals, Receiver};
-pub use sender::{Plan, Sender};
+pub use sender::{Plan, Sender, Sent};
 
 use nix::time::{ClockId, clock_gettime};
 use std::time::Duration;

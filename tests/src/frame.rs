@@ -39,16 +39,66 @@ pub fn udp(ethernet: Ethernet, source: SocketAddr, destination: SocketAddr, payl
 /// Where one address is IPv4 and the other IPv6.
 pub fn tcp_syn(ethernet: Ethernet, source: SocketAddr, destination: SocketAddr, sequence: u32) -> Vec<u8> {
     const SYN: u8 = 0x02;
+    tcp(ethernet, source, destination, (sequence, 0), SYN, &[])
+}
+
+/// A TCP segment of an established connection, with `payload`; its numbers are its own and the acknowledged one.
+///
+/// # Panics
+/// Where one address is IPv4 and the other IPv6, or the payload does not fit a packet.
+pub fn tcp_data(
+    ethernet: Ethernet,
+    source: SocketAddr,
+    destination: SocketAddr,
+    numbers: (u32, u32),
+    payload: &[u8],
+) -> Vec<u8> {
+    const PSH_ACK: u8 = 0x18;
+    tcp(ethernet, source, destination, numbers, PSH_ACK, payload)
+}
+
+fn tcp(
+    ethernet: Ethernet,
+    source: SocketAddr,
+    destination: SocketAddr,
+    (sequence, acknowledged): (u32, u32),
+    flags: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     const WORDS: u8 = 5;
     let mut segment = ports(source, destination);
     segment.extend(sequence.to_be_bytes());
-    segment.extend([0; 4]);
-    segment.extend([WORDS << 4, SYN]);
+    segment.extend(acknowledged.to_be_bytes());
+    segment.extend([WORDS << 4, flags]);
     segment.extend(u16::MAX.to_be_bytes());
     segment.extend([0; 4]);
+    segment.extend(payload);
     let sum = transport_sum(source.ip(), destination.ip(), TCP, &segment);
     segment[16..18].copy_from_slice(&sum.to_be_bytes());
     packet(ethernet, source.ip(), destination.ip(), TCP, &segment)
+}
+
+/// The frame in a VLAN: with an 802.1Q tag, outside those that it has.
+pub fn tagged(mut frame: Vec<u8>) -> Vec<u8> {
+    const BEHIND_ADDRESSES: usize = 12;
+    const TAG: [u8; 4] = [0x81, 0x00, 0, 42];
+    frame.splice(BEHIND_ADDRESSES..BEHIND_ADDRESSES, TAG);
+    frame
+}
+
+/// The untagged IPv4 frame as a fragment behind the first: what was its transport header is data now.
+///
+/// # Panics
+/// Where it is no untagged IPv4 frame.
+pub fn later_fragment(mut frame: Vec<u8>) -> Vec<u8> {
+    const IP: usize = 14;
+    const OFFSET: u16 = 185;
+    assert_eq!((frame[IP - 2], frame[IP - 1], frame[IP]), (0x08, 0x00, 0x45), "an untagged IPv4 frame");
+    frame[IP + 6..IP + 8].copy_from_slice(&OFFSET.to_be_bytes());
+    frame[IP + 10..IP + 12].fill(0);
+    let sum = finish(sum(&frame[IP..IP + 20]));
+    frame[IP + 10..IP + 12].copy_from_slice(&sum.to_be_bytes());
+    frame
 }
 
 fn ports(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
@@ -129,7 +179,8 @@ mod tests {
             let (source, destination) = (socket(source), socket(destination));
             let udp = udp(ETHERNET, source, destination, b"odd");
             let tcp = tcp_syn(ETHERNET, source, destination, 0xdead_beef);
-            for (frame, protocol) in [(&udp, UDP), (&tcp, TCP)] {
+            let data = tcp_data(ETHERNET, source, destination, (7, 9), b"odd");
+            for (frame, protocol) in [(&udp, UDP), (&tcp, TCP), (&data, TCP)] {
                 if source.is_ipv4() {
                     assert_eq!(finish(sum(&frame[14..34])), 0);
                 }

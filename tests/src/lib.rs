@@ -6,8 +6,10 @@
 
 pub mod flood;
 pub mod frame;
+pub mod kernel;
 pub mod limits;
 pub mod load;
+pub mod measured;
 pub mod netns;
 pub mod privileged;
 pub mod process;

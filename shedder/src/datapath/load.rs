@@ -87,7 +87,9 @@ impl Generation<'_> {
         let mut policy = self.compiled.policy;
         policy.interface = slot as u32;
         let mut loader = EbpfLoader::new();
-        loader.verifier_log_level(VerifierLogLevel::DISABLE);
+        // Without any level the kernel refuses the buffer that aya gives it after a refusal, and that error hides the
+        // first. This one says why a program is refused, and nothing of each instruction.
+        loader.verifier_log_level(VerifierLogLevel::STATS);
         loader.override_global("POLICY", bytemuck::bytes_of(&policy), true);
         for name in maps::STATE {
             loader.map_pin_path(name, self.pins.map(name));

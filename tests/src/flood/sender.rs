@@ -1,5 +1,6 @@
 //! Sends frames at a rate.
 
+use super::now;
 use crate::netns::Namespace;
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
@@ -8,8 +9,8 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,11 +36,42 @@ pub struct Sender {
     thread: Option<JoinHandle<Result<()>>>,
 }
 
+/// What became of a flood.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// Frames that the kernel took.
+    pub frames: u64,
+    /// When the first were given to the kernel, as [`now`] tells it.
+    pub first: Duration,
+    /// When the kernel had taken the last.
+    pub last: Duration,
+    /// The longest time that nothing was sent for in between: the machine was busy with something else.
+    pub longest_gap: Duration,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
     sent: AtomicU64,
     refused: AtomicU64,
+    spell: Mutex<Option<Spell>>,
+}
+
+/// When frames were sent.
+#[derive(Clone, Copy, Debug)]
+struct Spell {
+    first: Duration,
+    last: Duration,
+    longest_gap: Duration,
+}
+
+impl Spell {
+    /// Takes in that frames were given to the kernel from `begin` to `end`.
+    fn extend(spell: &mut Option<Spell>, begin: Duration, end: Duration) {
+        let Spell { first, last, longest_gap } =
+            spell.unwrap_or(Spell { first: begin, last: begin, longest_gap: Duration::ZERO });
+        *spell = Some(Spell { first, last: end, longest_gap: longest_gap.max(end.saturating_sub(last)) });
+    }
 }
 
 /// Frames given to the kernel at once.
@@ -72,6 +104,14 @@ impl Sender {
     pub fn finish(mut self) -> Result<u64> {
         self.join()?;
         Ok(self.sent())
+    }
+
+    /// Waits for the plan's end, and returns what was sent when. An error where nothing was.
+    pub fn finish_timed(mut self) -> Result<Sent> {
+        self.join()?;
+        let spell = *self.shared.spell.lock().expect("nothing panics holding it");
+        let Spell { first, last, longest_gap } = spell.context("the flood sent nothing")?;
+        Ok(Sent { frames: self.sent(), first, last, longest_gap })
     }
 
     /// Ends it now, and returns how many frames the kernel took.
@@ -125,7 +165,9 @@ fn send(plan: &Plan, shared: &Shared) -> Result<()> {
         }
         given += batch as u64;
         let batch: Vec<&[u8]> = frames.by_ref().take(batch).map(Vec::as_slice).collect();
+        let begin = now();
         give(socket.as_raw_fd(), &batch, shared)?;
+        Spell::extend(&mut shared.spell.lock().expect("nothing panics holding it"), begin, now());
     }
 }
 
