@@ -84,7 +84,7 @@ impl Passing {
             instructions: code.len() as u32,
             code: code.as_ptr() as u64,
             license: c"GPL".as_ptr() as u64,
-            room: [0; 6],
+            room: [0; 5],
             interface: 0,
             attach_type,
         };
@@ -282,7 +282,7 @@ struct ProgramLoad {
     code: u64,
     license: u64,
     /// Its log, a kernel version, flags and a name: none.
-    room: [u64; 6],
+    room: [u64; 5],
     interface: u32,
     attach_type: u32,
 }
