@@ -124,6 +124,11 @@ impl Passing {
         Ok(Link(link.with_context(|| format!("attaching a program to {interface}"))?))
     }
 
+    /// Pins it.
+    pub fn pin(&self, path: &Path) -> Result<()> {
+        pin(&self.program, path)
+    }
+
     /// Puts it behind a pinned link, in place of the program that is there.
     pub fn put_behind(&self, link: &Path) -> Result<()> {
         let link = open(link)?;
@@ -136,10 +141,7 @@ impl Passing {
 impl Link {
     /// Pins it.
     pub fn pin(&self, path: &Path) -> Result<()> {
-        let path = c_path(path)?;
-        let mut attributes = Pin { path: path.as_ptr() as u64, object: self.0.as_raw_fd() as u32, flags: 0 };
-        bpf(OBJ_PIN, &mut attributes).context("pinning a link")?;
-        Ok(())
+        pin(&self.0, path)
     }
 
     /// What it is attached to.
@@ -406,6 +408,13 @@ fn open(path: &Path) -> Result<OwnedFd> {
     let name = c_path(path)?;
     bpf_object(OBJ_GET, &mut Pin { path: name.as_ptr() as u64, object: 0, flags: 0 })
         .with_context(|| format!("opening {}", path.display()))
+}
+
+fn pin(object: &OwnedFd, path: &Path) -> Result<()> {
+    let name = c_path(path)?;
+    bpf(OBJ_PIN, &mut Pin { path: name.as_ptr() as u64, object: object.as_raw_fd() as u32, flags: 0 })
+        .with_context(|| format!("pinning to {}", path.display()))?;
+    Ok(())
 }
 
 fn info_into<T: Plain>(object: &OwnedFd, info: &mut T) -> Result<()> {
