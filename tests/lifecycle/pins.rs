@@ -1,6 +1,6 @@
 //! The directory of pins: who may use it, and what becomes of it in other hands.
 
-use crate::{BARE, DENY, FAILED, LONG, denied, status, xdp_program};
+use crate::{BARE, DENY, FAILED, LONG, arrived, denied, status, xdp_program};
 use nix::mount::{MsFlags, mount};
 use shedder_common::abi::maps;
 use shedder_tests::flood::now;
@@ -67,13 +67,16 @@ fn meddle(name: &str, what: impl FnOnce(&Shedder<'_>)) {
             .sum::<f64>()
     };
     assert_eq!(repairs(), 0.0);
+    let admitted = arrived(&status(&shedder), "admitted");
     what(&shedder);
     until("a repair", || repairs() >= 1.0 && endpoint::is_ready(&network.server));
     let repaired = now();
     for traffic in &both {
         assert_eq!(traffic.arrived_since(repaired), 0, "the kill was lost: {}", daemon.output());
     }
-    assert_eq!(status(&shedder)["kill"]["active"], true);
+    let seen = status(&shedder);
+    assert_eq!(seen["kill"]["active"], true);
+    assert!(arrived(&seen, "admitted") >= admitted, "the counters began anew");
     assert!(xdp_program(&network, "veth0").is_some());
     // The pins are those of what is in force.
     shedder.ok(&["resume"]);

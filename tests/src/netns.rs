@@ -320,9 +320,9 @@ fn client_side(link: &Link, options: &Options) -> String {
     format!(
         "link set lo up\n\
          {end}\
-         route add local {} dev lo table local\n\
+         route replace local {} dev lo table local\n\
          route add {server_v4}/32 dev {interface} table local\n\
-         route add local {} dev lo table local\n\
+         route replace local {} dev lo table local\n\
          route add {server_v6}/128 dev {interface} table local\n",
         link.sources_v4(),
         link.sources_v6(),
