@@ -4,6 +4,9 @@
 //! Everything here stays inside namespaces that it made itself, is bounded in time and number, and is removed when
 //! its value is dropped; what a run that was killed left behind is removed by the next.
 
+pub mod bpf;
+pub mod dialogue;
+pub mod endpoint;
 pub mod flood;
 pub mod frame;
 pub mod kernel;
@@ -17,3 +20,5 @@ pub mod random;
 pub mod server;
 pub mod shedder;
 pub mod stats;
+pub mod traffic;
+pub mod wait;

@@ -51,6 +51,7 @@ pub struct Network {
     /// The host that load comes from.
     pub client: Namespace,
     links: Vec<Link>,
+    options: Options,
     // Last: its drop removes what the others live in.
     place: Place,
 }
@@ -136,11 +137,18 @@ impl Network {
         let links: Vec<Link> = (0..options.links)
             .map(|index| Link { number: FIRST_NUMBER + index, interface: format!("veth{index}") })
             .collect();
-        ip(&server, &links.iter().map(|link| server_side(link, &client, options)).collect::<String>())?;
-        ip(&client, &links.iter().map(|link| client_side(link, options)).collect::<String>())?;
+        let network = Network { server, client, links, options: options.clone(), place };
+        network.make(&network.links)?;
+        Ok(network)
+    }
+
+    /// Makes links that are not there: when the network is made, and again where they were deleted.
+    pub fn make(&self, links: &[Link]) -> Result<()> {
+        let Network { server, client, options, .. } = self;
+        ip(server, &links.iter().map(|link| server_side(link, client, options)).collect::<String>())?;
+        ip(client, &links.iter().map(|link| client_side(link, options)).collect::<String>())?;
         // Only now are both ends up.
-        ip(&server, &links.iter().map(server_routes).collect::<String>())?;
-        Ok(Network { server, client, links, place })
+        ip(server, &links.iter().map(server_routes).collect::<String>())
     }
 
     /// The first link.
@@ -312,9 +320,9 @@ fn client_side(link: &Link, options: &Options) -> String {
     format!(
         "link set lo up\n\
          {end}\
-         route add local {} dev lo table local\n\
+         route replace local {} dev lo table local\n\
          route add {server_v4}/32 dev {interface} table local\n\
-         route add local {} dev lo table local\n\
+         route replace local {} dev lo table local\n\
          route add {server_v6}/128 dev {interface} table local\n",
         link.sources_v4(),
         link.sources_v6(),
@@ -326,7 +334,7 @@ fn mac(bytes: [u8; 6]) -> String {
 }
 
 /// Runs lines of `ip` inside `host`.
-fn ip(host: &Namespace, lines: &str) -> Result<()> {
+pub fn ip(host: &Namespace, lines: &str) -> Result<()> {
     let mut child = host
         .command("ip")
         .args(["-batch", "-"])

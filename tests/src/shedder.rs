@@ -1,5 +1,6 @@
 //! The program under test: the binary of this workspace, in a network's server.
 
+use crate::endpoint;
 use crate::netns::Network;
 use crate::process::Process;
 use anyhow::{Context, Result, ensure};
@@ -110,6 +111,31 @@ impl<'a> Shedder<'a> {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(daemon)
+    }
+
+    /// Starts a daemon with this configuration, and waits until it says that it is ready: also where the lease of one
+    /// that died has not lapsed yet. Its endpoint must be where it is unless configured.
+    pub fn ready_daemon(&self, config: &str) -> Result<Process> {
+        let config = self.config(config);
+        let command = self.command(&["run", "--config", config.to_str().context("a path")?]);
+        let mut daemon = self.network.start("daemon", command)?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !endpoint::is_ready(&self.network.server) {
+            let ended = daemon.ended()?;
+            ensure!(ended.is_none(), "the daemon ended ({ended:?}): {}", daemon.output());
+            ensure!(Instant::now() < deadline, "the daemon is not ready: {}", daemon.output());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(daemon)
+    }
+
+    /// Enforces this configuration without a daemon, and returns what was printed.
+    ///
+    /// # Panics
+    /// Where that fails.
+    pub fn attach(&self, config: &str) -> String {
+        let config = self.config(config);
+        self.ok(&["attach", "--config", config.to_str().expect("a path of text")])
     }
 
     /// What `shedder status --json` prints; none where nothing is attached.

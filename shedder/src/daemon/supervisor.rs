@@ -36,14 +36,15 @@ pub fn run(pins: Pins, config: Config, source: ConfigSource) -> Result<()> {
     let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("runtime").enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let events = listen_for_events(&runtime)?;
-    let listener = match config.endpoint.listen {
-        Some(address) => Some(runtime.block_on(http::bind(address))?),
-        None => None,
-    };
     // An overloaded host must not starve what relieves it. Without the privilege it runs as it is.
     // SAFETY: no memory is involved.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
     let datapath = Datapath::claim(&pins)?;
+    // Behind the claim: of two daemons on the same pins, the second is told that there is a first.
+    let listener = match config.endpoint.listen {
+        Some(address) => Some(runtime.block_on(http::bind(address))?),
+        None => None,
+    };
     let mut signals = Signals::start(&config, runtime.handle())?;
     let state = datapath.install(&config)?;
     for interface in state.interfaces() {
@@ -170,7 +171,7 @@ impl Supervisor {
     }
 
     /// Compares what is desired with what the kernel holds, and mends.
-    fn reconcile(&self, signals: &Signals) {
+    fn reconcile(&mut self, signals: &Signals) {
         let live = self.live.load_full();
         let is_pinned = self.datapath.holds(&live.state);
         let mut drift = self.datapath.drift(&live.state, &live.config);
@@ -182,11 +183,9 @@ impl Supervisor {
             if is_new {
                 tracing::warn!("not as configured: {}", drift.join("; "));
             }
-            match self.datapath.install(&live.config) {
+            let restored = if is_pinned { Ok(()) } else { self.datapath.restore(&live.state) };
+            match restored.and_then(|()| self.datapath.install(&live.config)) {
                 Ok(state) => {
-                    if !is_pinned {
-                        carry_words(&live.state, &state);
-                    }
                     let kind = if is_pinned { "attach" } else { "map" };
                     count(&mut lock(&self.published).counters.reconcile_repairs, kind);
                     tracing::warn!("put right: {}", drift.join("; "));
@@ -218,32 +217,10 @@ impl Supervisor {
     }
 }
 
-/// Every scope of the state, with a name that means the same in another state.
-fn scopes(state: &State) -> Vec<(Scope, String)> {
-    let interfaces =
-        state.interfaces().into_iter().map(|i| (Scope::Interface(i.slot), format!("interface {}", i.name)));
-    let services =
-        state.services().into_iter().map(|s| (Scope::Service(s.slot), format!("service {}", s.name)));
-    [(Scope::Host, String::new())].into_iter().chain(interfaces).chain(services).collect()
-}
-
 fn any_kill(state: &State) -> bool {
     let now = monotonic();
-    scopes(state).into_iter().map(|(scope, _)| state.kill(scope)).any(|word| word.is_set() && word.holds(now))
-}
-
-/// Carries what people commanded from maps that are gone to those that took their place.
-fn carry_words(from: &State, to: &State) {
-    let places = scopes(to);
-    for (scope, name) in scopes(from) {
-        let Some((place, _)) = places.iter().find(|(_, known)| *known == name) else { continue };
-        to.set_kill(*place, from.kill(scope));
-        match (scope, place) {
-            (Scope::Host, _) => to.set_override(None, from.override_of(None)),
-            (Scope::Service(from_slot), Scope::Service(to_slot)) => {
-                to.set_override(Some(*to_slot), from.override_of(Some(from_slot)));
-            }
-            _ => {}
-        }
-    }
+    let interfaces = state.interfaces().into_iter().map(|interface| Scope::Interface(interface.slot));
+    let services = state.services().into_iter().map(|service| Scope::Service(service.slot));
+    let mut scopes = [Scope::Host].into_iter().chain(interfaces).chain(services);
+    scopes.any(|scope| state.kill(scope).is_set() && state.kill(scope).holds(now))
 }

@@ -1,7 +1,7 @@
 //! Attaching, adopting, replacing and detaching.
 
 use super::load::{Generation, Programs, io_error_of};
-use super::pins::{Pins, Way, entries, remove_pin};
+use super::pins::{Pins, Way, entries, remove_link, remove_pin};
 use super::policy::{compile, mode_fits};
 use super::state::{State, name_bytes};
 use super::{AttachedMode, Attachment, Scope, netlink, sys};
@@ -16,12 +16,22 @@ use shedder_common::hash::HashKey;
 use shedder_common::words::{KillWord, OverrideWord};
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// The right to change what is attached under one directory of pins: held by at most one process.
 #[derive(Debug)]
 pub struct Datapath {
     pins: Pins,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        // A directory that was made for nothing goes again; one with anything in it stays.
+        if self.pins.is_locked_by(&self.lock) {
+            let _ = fs::remove_dir(self.pins.root());
+        }
+    }
 }
 
 /// An interface that is to be held, found on this machine.
@@ -37,7 +47,20 @@ impl Datapath {
     /// # Errors
     /// A sentence where the directory is on no BPF file system, cannot be written, or is held by another process.
     pub fn claim(pins: &Pins) -> Result<Datapath> {
-        Ok(Datapath { _lock: pins.create_and_lock()?, pins: pins.clone() })
+        Ok(Datapath { lock: pins.create_and_lock()?, pins: pins.clone() })
+    }
+
+    /// Pins the maps of `state` again where their pins were removed or exchanged: what is commanded, counted and
+    /// attached goes on with the same maps.
+    ///
+    /// # Errors
+    /// A sentence where the directory cannot be written, or another process has taken it meanwhile.
+    pub fn restore(&mut self, state: &State) -> Result<()> {
+        if !self.pins.is_locked_by(&self.lock) {
+            self.lock = self.pins.create_and_lock()?;
+        }
+        self.pins.create_directories()?;
+        state.pin_again()
     }
 
     /// Puts the configuration in force on its interfaces: attaches where nothing is, replaces in one step what an
@@ -54,6 +77,7 @@ impl Datapath {
         }
         let found = config.interfaces.iter().map(|name| Ok((name.clone(), interface_index(name)?)));
         let found = found.collect::<Result<Vec<_>>>()?;
+        self.pins.create_directories()?;
         let state = self.adopt_state()?;
         let (key, last) = match &state {
             Some(state) => {
@@ -87,10 +111,11 @@ impl Datapath {
         match State::open(&self.pins) {
             Ok(state) => Ok(Some(state)),
             Err(error) if error.is::<super::NotAttached>() => {
-                for directory in ["links", "maps"] {
-                    for pin in entries(&self.pins.root().join(directory))? {
-                        remove_pin(&pin)?;
-                    }
+                for link in entries(&self.pins.links())? {
+                    remove_link(&link)?;
+                }
+                for map in entries(&self.pins.maps())? {
+                    remove_pin(&map)?;
                 }
                 Ok(None)
             }
@@ -141,7 +166,19 @@ impl Datapath {
                 self.release(&state, old.slot)?;
             }
         }
+        self.remove_stray_links(targets)?;
         Ok(state)
+    }
+
+    /// Removes the links that a run which died had made, and not noted yet, for interfaces that are not wanted.
+    fn remove_stray_links(&self, targets: &[Target]) -> Result<()> {
+        let wanted = |pin: &PathBuf| {
+            let is_of =
+                |target: &Target| Way::BOTH.iter().any(|way| self.pins.link(*way, target.slot) == *pin);
+            targets.iter().any(is_of)
+        };
+        let mut strays = entries(&self.pins.links())?.into_iter().filter(|pin| !wanted(pin));
+        strays.try_for_each(|pin| remove_link(&pin))
     }
 
     /// Marks the maps as whole, where the load has just made them, and opens them.
@@ -156,7 +193,7 @@ impl Datapath {
     /// Lets go of the interface in a slot: detaches, and forgets its kill and its counters.
     fn release(&self, state: &State, slot: usize) -> Result<()> {
         for way in Way::BOTH {
-            remove_pin(&self.pins.link(way, slot))?;
+            remove_link(&self.pins.link(way, slot))?;
         }
         state.set_kill(Scope::Interface(slot), KillWord::NONE);
         state.interface_entries().write(slot, &Interface::zeroed());
@@ -198,9 +235,9 @@ impl Datapath {
         Ok(gone.into_iter().map(|interface| interface.name).collect())
     }
 
-    /// Whether the maps of `state` are still those that are pinned.
+    /// Whether the maps of `state` are still those that are pinned, where this process has the right to change them.
     pub fn holds(&self, state: &State) -> bool {
-        State::open(&self.pins).is_ok_and(|pinned| pinned.is_same(state))
+        self.pins.is_locked_by(&self.lock) && state.is_pinned()
     }
 
     /// Whether everything that the configuration names is held: what is missing, as sentences.
@@ -338,7 +375,7 @@ fn name_services(state: &State, config: &Config, slots: &[u8]) {
 /// A step that was taken, and how to take it back.
 enum Undo {
     /// A link was made and pinned.
-    Made(std::path::PathBuf),
+    Made(PathBuf),
     /// A link had this program before.
     Replaced(OwnedFd, OwnedFd),
     /// An entry said this before.
@@ -348,7 +385,7 @@ enum Undo {
 impl Undo {
     fn apply(self, state: &State) {
         let undone = match self {
-            Undo::Made(pin) => remove_pin(&pin),
+            Undo::Made(pin) => remove_link(&pin),
             Undo::Replaced(link, program) => {
                 sys::link_update(sys::as_fd(&link), sys::as_fd(&program)).map_err(anyhow::Error::from)
             }
@@ -387,7 +424,7 @@ fn hold(
             }
             stale => {
                 drop(stale);
-                remove_pin(&ingress)?;
+                remove_link(&ingress)?;
                 entry.mode = attach_xdp(program, target, mode, &ingress)?.to_abi();
                 steps.push(Undo::Made(ingress));
             }
@@ -400,7 +437,7 @@ fn hold(
         match live_link(&egress, target.index)? {
             Some(link) => steps.push(replace(link, program.fd()?)?),
             None => {
-                remove_pin(&egress)?;
+                remove_link(&egress)?;
                 let options = TcAttachOptions::TcxOrder(LinkOrder::first());
                 let id = program
                     .attach_with_options(&target.name, TcAttachType::Egress, options)

@@ -10,7 +10,7 @@
 //! ```
 
 use super::sys;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -55,8 +55,16 @@ impl Pins {
         &self.root
     }
 
+    pub(super) fn maps(&self) -> PathBuf {
+        self.root.join("maps")
+    }
+
     pub(super) fn map(&self, name: &str) -> PathBuf {
-        self.root.join("maps").join(name)
+        self.maps().join(name)
+    }
+
+    pub(super) fn links(&self) -> PathBuf {
+        self.root.join("links")
     }
 
     pub(super) fn policies(&self) -> PathBuf {
@@ -76,10 +84,10 @@ impl Pins {
     }
 
     pub(super) fn link(&self, way: Way, slot: usize) -> PathBuf {
-        self.root.join("links").join(format!("{}-{slot}", way.name()))
+        self.links().join(format!("{}-{slot}", way.name()))
     }
 
-    /// Makes the directories, and locks them against every other process that would change what is attached.
+    /// Makes the directory, and locks it against every other process that would change what is attached.
     pub(super) fn create_and_lock(&self) -> Result<File> {
         let parent = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let is_bpffs =
@@ -91,15 +99,18 @@ impl Pins {
                 self.root.display()
             );
         }
-        for directory in [self.root.join("maps"), self.root.join("links"), self.policies()] {
-            fs::create_dir_all(&directory).with_context(|| {
-                format!(
-                    "cannot make {}: this needs root, and a BPF file system that is writable",
-                    directory.display()
-                )
-            })?;
-        }
+        make_directory(&self.root)?;
         self.lock()
+    }
+
+    /// Makes the directories inside.
+    pub(super) fn create_directories(&self) -> Result<()> {
+        [self.maps(), self.links(), self.policies()].iter().try_for_each(|d| make_directory(d))
+    }
+
+    /// Whether `lock` is the lock of the directory that is there now.
+    pub(super) fn is_locked_by(&self, lock: &File) -> bool {
+        sys::is_still(lock, &self.root)
     }
 
     /// Locks the directory, which must exist.
@@ -126,8 +137,11 @@ impl Pins {
 
     /// Removes everything.
     pub(super) fn remove_all(&self) -> Result<()> {
+        for link in entries(&self.links())? {
+            remove_link(&link)?;
+        }
         self.remove_policies_but(None)?;
-        for directory in [self.root.join("links"), self.root.join("maps"), self.policies()] {
+        for directory in [self.links(), self.maps(), self.policies()] {
             remove_directory(&directory)?;
         }
         remove_directory(&self.root)
@@ -146,6 +160,25 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
+fn make_directory(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).map_err(|error| match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => read_only(directory),
+        _ => anyhow!(error).context(format!(
+            "cannot make {}: this needs root, and a BPF file system that is writable",
+            directory.display()
+        )),
+    })
+}
+
+/// What to do about a file system that cannot be written.
+pub(super) fn read_only(path: &Path) -> anyhow::Error {
+    anyhow!(
+        "the BPF file system of {} is read-only: remount it with `mount -o remount,rw` and the place where it is \
+         mounted, /sys/fs/bpf unless --bpffs says otherwise",
+        path.display()
+    )
+}
+
 /// Removes a directory and the pins in it.
 fn remove_directory(directory: &Path) -> Result<()> {
     for pin in entries(directory)? {
@@ -159,9 +192,19 @@ fn remove_directory(directory: &Path) -> Result<()> {
     }
 }
 
+/// Takes the program of a pinned link off its interface, and removes the pin; nothing where there is none.
+pub(super) fn remove_link(pin: &Path) -> Result<()> {
+    if let Ok(link) = sys::get_pinned(pin) {
+        // Refused where the interface is gone: then it holds nothing.
+        let _ = sys::link_detach(sys::as_fd(&link));
+    }
+    remove_pin(pin)
+}
+
 /// Removes a pin; nothing where there is none.
 pub(super) fn remove_pin(pin: &Path) -> Result<()> {
     match fs::remove_file(pin) {
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => Err(read_only(pin)),
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", pin.display()))
         }

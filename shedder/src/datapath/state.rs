@@ -1,7 +1,7 @@
 //! The pinned state: what every command reads and writes, with or without a daemon.
 
 use super::mapped::Mapped;
-use super::pins::{Pins, Way};
+use super::pins::{self, Pins, Way};
 use super::sys;
 use super::{AttachedMode, NotAttached};
 use anyhow::{Context, Result, bail};
@@ -81,6 +81,7 @@ pub struct State {
     interfaces: Mapped<Interface>,
     services: Mapped<Service>,
     counters: PerCpuArray<MapData, Value<InterfaceCounters>>,
+    counters_id: u32,
 }
 
 impl State {
@@ -99,6 +100,7 @@ impl State {
                         path.display()
                     )
                 }
+                std::io::ErrorKind::ReadOnlyFilesystem => Err(pins::read_only(&path)),
                 _ => Err(error).with_context(|| format!("cannot open the pinned map {}", path.display())),
             };
         }
@@ -123,13 +125,43 @@ impl State {
             interfaces: Mapped::open(&pins.map(maps::INTERFACES))?,
             services: Mapped::open(&pins.map(maps::SERVICES))?,
             counters: per_cpu(&pins.map(maps::COUNTERS))?,
+            counters_id: map_id(&pins.map(maps::COUNTERS))?,
             pins: pins.clone(),
         })
     }
 
-    /// Whether both are the same maps.
-    pub(super) fn is_same(&self, other: &State) -> bool {
-        self.kills.id() == other.kills.id() && self.control.id() == other.control.id()
+    /// The maps that this state is made of, by name, with the kernel's ids of them.
+    fn ids(&self) -> [(&'static str, u32); 6] {
+        [
+            (maps::META, self.meta.id()),
+            (maps::KILLS, self.kills.id()),
+            (maps::CONTROL, self.control.id()),
+            (maps::INTERFACES, self.interfaces.id()),
+            (maps::SERVICES, self.services.id()),
+            (maps::COUNTERS, self.counters_id),
+        ]
+    }
+
+    /// Whether these maps are what is pinned, and every other map is pinned that belongs to them.
+    pub(super) fn is_pinned(&self) -> bool {
+        let is_there = |name: &&str| self.pins.map(name).exists();
+        self.ids().into_iter().all(|(name, id)| map_id(&self.pins.map(name)).is_ok_and(|pinned| pinned == id))
+            && maps::STATE.iter().all(is_there)
+            && self.pins.policy_map(self.meta.read(0).generation, maps::OFFERED).exists()
+    }
+
+    /// Pins these maps again, where something else or nothing is pinned in their place.
+    pub(super) fn pin_again(&self) -> Result<()> {
+        for (name, id) in self.ids() {
+            let path = self.pins.map(name);
+            if map_id(&path).is_ok_and(|pinned| pinned == id) {
+                continue;
+            }
+            pins::remove_pin(&path)?;
+            let map = sys::map_by_id(id).with_context(|| format!("cannot open the map {name} by its id"))?;
+            sys::pin(sys::as_fd(&map), &path).with_context(|| format!("cannot pin {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Where the state is pinned.
@@ -338,6 +370,10 @@ impl OfferedWork {
         }
         Ok(sum)
     }
+}
+
+fn map_id(path: &std::path::Path) -> std::io::Result<u32> {
+    Ok(sys::map_shape(sys::as_fd(&sys::get_pinned(path)?))?.id)
 }
 
 fn per_cpu<T: bytemuck::Pod>(path: &std::path::Path) -> Result<PerCpuArray<MapData, Value<T>>> {
