@@ -10,8 +10,9 @@ use shedder_common::ladder::{Env, Table};
 use crate::counters::count_event;
 use crate::maps;
 
-/// Filled in by the loader before the verifier reads it, and frozen.
+/// Filled in by the loader before the verifier reads it, and frozen. In a map of its own, of just its size.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.policy")]
 static POLICY: Policy = {
     // SAFETY: `Policy` is plain data, for which all zeros are valid.
     unsafe { core::mem::zeroed() }

@@ -149,7 +149,7 @@ impl Attached {
         let ids = program.map_ids().expect("the kernel answers").expect("the kernel tells a program's maps");
         let is_read_only = |id: &u32| {
             let info = MapInfo::from_id(*id).expect("a map of a loaded program exists");
-            info.name_as_str() == Some(".rodata")
+            info.name_as_str() == Some(".rodata.policy")
         };
         let id = ids.into_iter().find(is_read_only).expect("the program has read-only data");
         let map = Map::Array(MapData::from_id(id).expect("the map can be opened"));

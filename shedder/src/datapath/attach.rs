@@ -138,7 +138,9 @@ impl Datapath {
         }
         generation.fill()?;
         let state = self.finish_maps(key)?;
-        name_services(&state, config, slots);
+        for (_, programs) in &mut loaded {
+            programs.shake_hands()?;
+        }
 
         let mut undo = Vec::new();
         for (target, programs) in &mut loaded {
@@ -157,6 +159,8 @@ impl Datapath {
                 }
             }
         }
+        // Nothing below fails but for lack of privilege, which attaching has shown to be there.
+        name_services(&state, config, slots);
         let mut meta = state.meta().read(0);
         meta.generation = generation.number;
         state.meta().write(0, &meta);
@@ -326,7 +330,10 @@ fn service_slots(config: &Config, state: Option<&State>) -> Result<Vec<u8>> {
     let stays = |slot: usize| {
         known.iter().any(|s| s.slot == slot && config.services.iter().any(|c| c.name == s.name))
     };
-    let mut free = (0..MAX_SERVICES).filter(|slot| !stays(*slot));
+    // Slots that nobody had come first: until the new names are written, the words of the old ones hold.
+    let had = |slot: &usize| known.iter().any(|service| service.slot == *slot);
+    let unused = (0..MAX_SERVICES).filter(|slot| !had(slot));
+    let mut free = unused.chain((0..MAX_SERVICES).filter(|slot| had(slot) && !stays(*slot)));
     let slot_of = |name: &str, free: &mut dyn Iterator<Item = usize>| {
         let old = known.iter().find(|service| service.name == name).map(|service| service.slot);
         old.or_else(|| free.next()).map(|slot| slot as u8)

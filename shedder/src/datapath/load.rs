@@ -5,15 +5,19 @@ use super::policy::{Compiled, MEMORY_SETS};
 use super::state::Value;
 use super::sys::{self, MapShape};
 use crate::config::Protocol;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use aya_log::EbpfLogger;
 use bytemuck::Zeroable;
 use shedder_common::abi::{MAX_INTERFACES, MAX_SERVICES, Ports, maps};
 
 /// The programs, compiled by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shedder-ebpf"));
+
+/// What an XDP program returns to let a frame pass.
+const XDP_PASS: u32 = 2;
 
 /// One generation being loaded.
 pub(super) struct Generation<'a> {
@@ -42,6 +46,35 @@ impl Programs {
             .program_mut("shedder_egress")
             .context("the object has no egress program")?
             .try_into()?)
+    }
+}
+
+impl Programs {
+    /// Asks the loaded object itself whether its programs, its policy and the maps it was given are of one ABI. What it
+    /// says goes to the log.
+    ///
+    /// # Errors
+    /// Where they are not, or the kernel cannot run it.
+    pub(super) fn shake_hands(&mut self) -> Result<()> {
+        const SHORTEST_FRAME: [u8; 14] = [0; 14];
+        let mut logger = EbpfLogger::init(&mut self.object).context("cannot read what the programs log")?;
+        let handshake: &mut Xdp = self
+            .object
+            .program_mut("shedder_handshake")
+            .context("the object has no handshake")?
+            .try_into()?;
+        handshake.load().map_err(|error| explain(error.into()))?;
+        let options = TestRunOptions { data_in: Some(&SHORTEST_FRAME), ..TestRunOptions::default() };
+        let answer =
+            handshake.test_run(options).context("the kernel does not run the handshake")?.return_value;
+        logger.flush();
+        handshake.unload().context("cannot unload the handshake")?;
+        if answer != XDP_PASS {
+            bail!(
+                "the programs and the maps under the pins are of different builds: run `shedder detach`, then attach again"
+            );
+        }
+        Ok(())
     }
 }
 
