@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{ProbeTarget, Protocol, Service, Shed};
+use crate::control::Outcome;
 use shedder_common::class::Class;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
