@@ -266,7 +266,8 @@ fn check_prints_a_valid_configuration_with_every_default() {
         );
         let checked = parse_line(&plain(&["check", file, "--json"]));
         assert_eq!(checked["valid"], true);
-        assert!(whole.ends_with(checked["effective"].as_str().unwrap()), "{whole}");
+        let effective = checked["effective"].as_str().unwrap();
+        assert!(effective.contains("min_samples = ") && whole.ends_with(effective), "{effective}");
         // What it prints is a configuration, and the same one.
         let again = directory.join("again.toml");
         std::fs::write(&again, &whole).unwrap();

@@ -72,7 +72,7 @@ pub(super) fn service(state: &State, name: &str) -> Result<usize> {
 
 /// What was not there when it was read back. A kill whose own deadline has passed meanwhile was obeyed.
 pub(super) fn unwritten(state: &State, targets: &[Named], word: KillWord, now: u64) -> Vec<String> {
-    let differs = |target: &&Named| state.kill(target.scope) != word && !(word.is_set() && !word.holds(now));
+    let differs = |target: &&Named| state.kill(target.scope) != word && (!word.is_set() || word.holds(now));
     let say = |target: &Named| format!("{}: {OVERTAKEN}", target.name);
     targets.iter().filter(differs).map(say).collect()
 }
