@@ -8,7 +8,7 @@ use crate::word::Word;
 use bytemuck::{Pod, Zeroable};
 
 /// Changes whenever anything in this file, or the meaning of a word in a map, does.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// First word of [`Meta`], so that a foreign map is told from ours.
 pub const MAGIC: u32 = 0x5348_4544;
@@ -212,8 +212,8 @@ pub struct Interface {
     pub dry_run: u32,
     /// Ids of the programs that were attached: XDP, tcx.
     pub programs: [u32; 2],
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// One of the `POSTURE_` constants of [`Policy`]: what its programs do without a live daemon.
+    pub posture: u32,
 }
 
 /// A service that has a slot, and what the daemon last reported of it.

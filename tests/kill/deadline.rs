@@ -94,7 +94,7 @@ fn a_kill_survives_restart_reload_and_the_end_of_the_daemon() {
     shedder.config(&format!("{BARE}[source]\npackets_per_second = 1_000_000\n"));
     daemon.signal(Signal::SIGHUP).unwrap();
     until("the reload", || {
-        endpoint::metric(&network.server, "shedder_config_reloads_total").is_ok_and(|n| n == 1.0)
+        endpoint::metric(&network.server, "shedder_config_reloads_total", &[]).is_ok_and(|n| n == 1.0)
     });
     still_killed("a reload");
     let ended = daemon.stop(Duration::from_secs(30)).unwrap();

@@ -11,7 +11,7 @@ use shedder_tests::{bpf, endpoint, privileged};
 fn wait_until_not_ready(network: &Network, why: &str) {
     let mut said = String::new();
     until("the daemon not to be ready", || {
-        let (status, body) = endpoint::get(&network.server, "/readyz").unwrap();
+        let endpoint::Answer { status, body } = endpoint::get(&network.server, "/readyz").unwrap();
         said = body;
         status == 503
     });
@@ -41,7 +41,7 @@ fn an_interface_that_is_deleted_and_made_again_is_attached_again_and_counts_on()
     assert_eq!(traffic.arrived_since(start), 0, "the interface is not held");
     assert!(arrived(&status(&shedder), "denied") > before, "the counters began anew");
     let repairs =
-        endpoint::metric(&network.server, "shedder_reconcile_repairs_total{kind=\"attach\"}").unwrap();
+        endpoint::metric(&network.server, "shedder_reconcile_repairs_total", &[("kind", "attach")]).unwrap();
     assert!(repairs >= 1.0, "{repairs}");
     allowed(&network).arrive_more();
 }

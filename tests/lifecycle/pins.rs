@@ -55,16 +55,8 @@ fn meddle(name: &str, what: impl FnOnce(&Shedder<'_>)) {
     both.iter().for_each(Traffic::arrive_more);
     shedder.ok(&["kill"]);
     let repairs = || {
-        ["attach", "link", "map"]
-            .map(|kind| {
-                endpoint::metric(
-                    &network.server,
-                    &format!("shedder_reconcile_repairs_total{{kind=\"{kind}\"}}"),
-                )
-            })
-            .into_iter()
-            .flatten()
-            .sum::<f64>()
+        endpoint::Metrics::scrape(&network.server)
+            .map_or(0.0, |m| m.sum("shedder_reconcile_repairs_total", &[]))
     };
     assert_eq!(repairs(), 0.0);
     let admitted = arrived(&status(&shedder), "admitted");

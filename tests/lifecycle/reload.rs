@@ -20,7 +20,7 @@ fn a_good_file_takes_effect_at_a_reload_and_a_bad_one_leaves_the_old_in_force() 
     let traffic = Traffic::inward(&network, network.link(), &[DENIED], 4000, 1_000).unwrap();
     traffic.arrive_more();
     let before = status(&shedder);
-    let metric = |name: &str| endpoint::metric(&network.server, name).unwrap();
+    let metric = |name: &str| endpoint::metric(&network.server, name, &[]).unwrap();
 
     shedder.config(DENY);
     daemon.signal(Signal::SIGHUP).unwrap();

@@ -27,9 +27,18 @@ pub(super) fn attach(pins: &Pins, config: &Config, json: bool) -> Result<Exit> {
     if json {
         let interfaces: Vec<_> = interfaces
             .iter()
-            .map(|i| json!({ "name": i.name, "mode": i.mode.name(), "dry_run": i.dry_run, "attached": i.attachment == Attachment::Whole }))
+            .map(|i| {
+                let fault = match &i.attachment {
+                    Attachment::Whole => None,
+                    Attachment::Broken(why) => Some(why),
+                };
+                json!({
+                    "name": i.name, "mode": i.mode.name(), "dry_run": i.dry_run, "attached": fault.is_none(),
+                    "fault": fault,
+                })
+            })
             .collect();
-        print_json(&json!({ "interfaces": interfaces, "obeyed": obeyed }));
+        print_json(&json!({ "action": "attach", "interfaces": interfaces, "obeyed": obeyed }));
     } else {
         print(&lines.concat());
     }
@@ -38,13 +47,13 @@ pub(super) fn attach(pins: &Pins, config: &Config, json: bool) -> Result<Exit> {
 
 /// Removes what is attached.
 pub(super) fn detach(pins: &Pins, interfaces: &[String], json: bool) -> Result<Exit> {
-    if !pins.root().exists() {
+    if !pins.exist()? {
         return Err(NotAttached::under(pins).into());
     }
     let gone = Datapath::claim(pins)?.detach(interfaces)?;
-    let left = !pins.root().exists();
+    let left = !pins.exist()?;
     if json {
-        print_json(&json!({ "detached": gone, "nothing_left": left }));
+        print_json(&json!({ "action": "detach", "detached": gone, "nothing_left": left }));
     } else {
         for name in &gone {
             print(&format!("{name}: detached\n"));

@@ -5,16 +5,23 @@ mod attach;
 mod kill;
 mod override_;
 mod paper;
+#[cfg(test)]
+mod reference;
+mod render;
+mod resume;
 mod scope;
 mod status;
+mod watch;
 
 pub use args::Cli;
 
 use crate::config::{Config, LoadError};
 use crate::datapath::{NotAttached, Pins};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use args::{Attachment, Command};
 use clap::Parser;
+use serde_json::json;
+use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,6 +42,18 @@ pub enum Exit {
     NotObeyed = 4,
 }
 
+/// Arguments or a configuration that cannot be meant: a sentence.
+#[derive(Debug)]
+struct Misuse(String);
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
+
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -44,32 +63,69 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 });
         }
     };
-    match execute(&cli) {
-        Ok(exit) => ExitCode::from(exit as u8),
+    let exit = match execute(&cli) {
+        Ok(exit) => exit,
         Err(error) => {
-            let exit = if error.is::<NotAttached>() {
-                Exit::NotAttached
-            } else if error.is::<LoadError>() {
-                Exit::Usage
-            } else {
-                Exit::Failed
-            };
+            let exit = exit_of(&error);
             if cli.common.json {
-                print_json(&serde_json::json!({ "error": format!("{error:#}") }));
+                print_json(&failure(&error, exit));
             }
-            eprintln!("shedder: {error:#}");
-            ExitCode::from(exit as u8)
+            complain(&error);
+            exit
         }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.is::<NotAttached>() {
+        Exit::NotAttached
+    } else if error.is::<LoadError>() || error.is::<Misuse>() {
+        Exit::Usage
+    } else {
+        Exit::Failed
     }
 }
 
+/// A failure as JSON.
+fn failure(error: &anyhow::Error, exit: Exit) -> serde_json::Value {
+    let mistakes = match error.downcast_ref::<LoadError>() {
+        Some(LoadError::Mistaken { mistakes, .. }) => mistakes.as_slice(),
+        _ => &[],
+    };
+    let mistakes: Vec<_> = mistakes
+        .iter()
+        .map(|mistake| {
+            json!({
+                "line": mistake.line, "column": mistake.column, "key": mistake.path, "message": mistake.message,
+            })
+        })
+        .collect();
+    json!({ "error": format!("{error:#}"), "exit_code": exit as u8, "mistakes": mistakes })
+}
+
+/// A failure on standard error. Somebody who has stopped reading is no reason to panic.
+fn complain(error: &anyhow::Error) {
+    let mut err = io::stderr().lock();
+    let _ = match error.downcast_ref::<LoadError>() {
+        // As compilers do it, so that editors find the lines.
+        Some(LoadError::Mistaken { path, mistakes }) => {
+            let (count, path) = (mistakes.len(), path.display());
+            let things = if count == 1 { "mistake" } else { "mistakes" };
+            writeln!(err, "{error}\nshedder: {count} {things} in {path}: nothing was done")
+        }
+        _ => writeln!(err, "shedder: {error:#}"),
+    };
+}
+
 fn execute(cli: &Cli) -> Result<Exit> {
-    let pins = Pins::new(&cli.common.bpffs);
+    let root = std::path::absolute(&cli.common.bpffs).context("--bpffs names no directory")?;
+    let pins = Pins::new(root);
     let json = cli.common.json;
     match &cli.command {
         // The switch comes first, and does nothing before its word is written.
         Command::Kill { scope, lasting, total } => kill::kill(&pins, scope, *lasting, *total, json),
-        Command::Resume { scope } => kill::resume(&pins, scope, json),
+        Command::Resume { scope } => resume::resume(&pins, scope, json),
         Command::Shed { percent, lasting, service } => {
             override_::shed(&pins, *percent, *lasting, service.as_deref(), json)
         }
@@ -77,12 +133,12 @@ fn execute(cli: &Cli) -> Result<Exit> {
         Command::Status => status::status(&pins, json),
         Command::Run(attachment) => {
             log_to_stderr(cli.common.verbose, json);
-            crate::daemon::run(pins, configuration(attachment)?, config_source(attachment))
-                .map(|()| Exit::Done)
+            let (config, source) = configuration(attachment)?;
+            crate::daemon::run(pins, config, source).map(|()| Exit::Done)
         }
         Command::Attach(attachment) => {
             log_to_stderr(cli.common.verbose, json);
-            attach::attach(&pins, &configuration(attachment)?, json)
+            attach::attach(&pins, &configuration(attachment)?.0, json)
         }
         Command::Detach { interface } => attach::detach(&pins, interface, json),
         Command::Check { file } => check(file, json),
@@ -91,24 +147,29 @@ fn execute(cli: &Cli) -> Result<Exit> {
     }
 }
 
-/// The configuration that the arguments give: the file's, with their own on top.
-fn configuration(attachment: &Attachment) -> Result<Config> {
-    Ok(config_source(attachment).load()?)
-}
-
-/// Where a daemon's configuration comes from, to be read again at a reload.
-fn config_source(attachment: &Attachment) -> crate::daemon::ConfigSource {
-    crate::daemon::ConfigSource {
+/// The configuration that the arguments give, and where a daemon reads it from again at a reload.
+fn configuration(attachment: &Attachment) -> Result<(Config, crate::daemon::ConfigSource)> {
+    let source = crate::daemon::ConfigSource {
         file: attachment.config.clone(),
         interfaces: attachment.interface.clone(),
         dry_run: attachment.dry_run,
+    };
+    let config = source.load()?;
+    if config.interfaces.is_empty() {
+        let file = source.file.as_deref().unwrap_or(Path::new("the configuration"));
+        let file = file.display();
+        return Err(Misuse(format!(
+            "{file} names no interface: give `interfaces = [\"eth0\"]` in it, or --interface eth0 here"
+        ))
+        .into());
     }
+    Ok((config, source))
 }
 
 fn check(file: &Path, json: bool) -> Result<Exit> {
     let config = crate::config::load(file)?;
     if json {
-        print_json(&serde_json::json!({ "valid": true, "effective": config.to_toml() }));
+        print_json(&json!({ "valid": true, "effective": config.to_toml() }));
     } else {
         print(&format!("# {} is valid. With every default:\n{}", file.display(), config.to_toml()));
     }
@@ -118,12 +179,17 @@ fn check(file: &Path, json: bool) -> Result<Exit> {
 fn log_to_stderr(verbose: u8, json: bool) {
     let level = match verbose {
         0 => "info",
-        1 => "debug",
+        // Of shedder and its programs: what aya says of each relocation helps nobody.
+        1 => "info,shedder=debug,shedder_ebpf=debug",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("SHEDDER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        // Else a log that nobody reads any more would be complained about on the same closed pipe, with a panic.
+        .log_internal_errors(false);
     if json {
         builder.json().init();
     } else {
@@ -137,6 +203,9 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn print_json(value: &serde_json::Value) {
-    print(&format!("{value}\n"));
+fn print_json<T: serde::Serialize>(value: &T) {
+    // Nothing that is printed has a key that is not text, which alone could fail.
+    let text = serde_json::to_string(value)
+        .unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string());
+    print(&format!("{text}\n"));
 }

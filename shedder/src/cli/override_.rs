@@ -2,10 +2,10 @@
 
 use super::{Exit, print, print_json, scope};
 use crate::control::{Counters, Distribution};
-use crate::datapath::{OfferedWork, Pins, State, monotonic};
+use crate::datapath::{Attachment, OfferedWork, Pins, State, monotonic};
 use anyhow::Result;
 use serde_json::json;
-use shedder_common::class::PRIORITIES;
+use shedder_common::class::{PRIORITIES, SHED_NOTHING};
 use shedder_common::words::{FOREVER, OverrideWord};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +15,9 @@ const COUNT: Duration = Duration::from_millis(200);
 
 /// Fewer new flows than this say nothing of how they are distributed.
 const ENOUGH: u64 = 50;
+
+const HOST_COMES_FIRST: &str =
+    "an override of everything holds, and comes first: `shedder auto` ends it, and every other";
 
 /// Sheds a percentage until told otherwise.
 pub(super) fn shed(
@@ -47,36 +50,51 @@ pub(super) fn shed(
     }
 
     let seen = state.override_of(slot);
-    let is_ours = seen.deadline() == word.deadline() && seen.permille() == word.permille();
-    let fault =
-        if is_ours { None } else { Some("somebody else wrote another word meanwhile; see `shedder status`") };
+    let mut faults = Vec::new();
+    if seen.with_cutoff(0) != word.with_cutoff(0) {
+        faults.push(scope::OVERTAKEN.to_owned());
+    }
+    if slot.is_some() && state.override_of(None).holds(monotonic()) {
+        faults.push(HOST_COMES_FIRST.into());
+    }
+    let interfaces = state.interfaces();
+    for interface in &interfaces {
+        if let Attachment::Broken(why) = &interface.attachment {
+            faults.push(format!("{}: {why}; `shedder attach` puts it right", interface.name));
+        }
+    }
+    let dry_run = interfaces.iter().any(|interface| interface.dry_run);
     let share = (counted >= ENOUGH).then(|| recent.share_at(seen.cutoff()));
     let name = service.map_or("everything".to_owned(), |name| format!("service {name}"));
     if json {
         print_json(&json!({
             "action": "shed", "scope": name, "ratio": ratio, "cutoff": seen.cutoff(), "share_of_recent": share,
-            "counted": counted, "for_seconds": lasting.map(|l| l.as_secs_f64()), "obeyed": is_ours, "fault": fault,
+            "counted": counted, "for_seconds": lasting.map(|l| l.as_secs_f64()), "dry_run": dry_run,
+            "obeyed": faults.is_empty(), "faults": faults,
         }));
     } else {
-        let end =
-            lasting.map_or(String::new(), |lasting| format!(" for {}", humantime::format_duration(lasting)));
+        let end = lasting.map_or("until `shedder auto`".into(), |lasting| {
+            format!("for {}", humantime::format_duration(lasting))
+        });
+        let window = COUNT.as_millis();
         let share = match share {
-            Some(share) => format!(
-                "{:.1} % of the {counted} flows offered in the last {} ms",
-                share * 100.0,
-                COUNT.as_millis()
-            ),
-            None => format!(
-                "too little was offered to say how much that is now ({counted} flows in {} ms)",
-                COUNT.as_millis()
-            ),
+            Some(share) => {
+                format!("{:.1} % of the {counted} flows offered in the last {window} ms", share * 100.0)
+            }
+            None => {
+                format!("too little was offered to say how much that is now ({counted} flows in {window} ms)")
+            }
         };
-        print(&format!("shedding {percent} % of {name}{end}: cutoff {} of 768, {share}\n", seen.cutoff()));
-        if let Some(why) = fault {
-            print(&format!("NOT OBEYED: {why}\n"));
+        let cutoff = seen.cutoff();
+        let mut text =
+            format!("shedding {percent} % of {name}, {end}\ncutoff {cutoff} of {SHED_NOTHING}: {share}\n");
+        if dry_run {
+            text.push_str("DRY RUN: this is counted, and nothing is dropped\n");
         }
+        text.push_str(&scope::verdict(&faults));
+        print(&text);
     }
-    Ok(if is_ours { Exit::Done } else { Exit::NotObeyed })
+    Ok(if faults.is_empty() { Exit::Done } else { Exit::NotObeyed })
 }
 
 /// Hands back to the loop.
@@ -91,38 +109,38 @@ pub(super) fn auto(pins: &Pins, service: Option<&str>, json: bool) -> Result<Exi
                 .extend(state.services().into_iter().map(|s| (Some(s.slot), format!("service {}", s.name))));
         }
     }
-    let ended: Vec<String> = scopes
-        .iter()
-        .filter(|(slot, _)| state.override_of(*slot).is_set())
-        .map(|(_, name)| name.clone())
-        .collect();
+    let now = monotonic();
+    let held = |(slot, _): &&(Option<usize>, String)| state.override_of(*slot).holds(now);
+    let ended: Vec<String> = scopes.iter().filter(held).map(|(_, name)| name.clone()).collect();
     for (slot, _) in &scopes {
         state.set_override(*slot, OverrideWord::NONE);
     }
-    let obeyed = scopes.iter().all(|(slot, _)| !state.override_of(*slot).is_set());
-    let is_daemon_alive = state.lease() > monotonic();
-    let host_holds = service.is_some() && state.override_of(None).holds(monotonic());
+    let mut faults = Vec::new();
+    if scopes.iter().any(|(slot, _)| state.override_of(*slot).is_set()) {
+        faults.push(scope::OVERTAKEN.to_owned());
+    }
+    let now = monotonic();
+    if service.is_some() && state.override_of(None).holds(now) {
+        faults.push(HOST_COMES_FIRST.into());
+    }
+    let is_daemon_alive = state.lease() > now;
     if json {
         print_json(&json!({
-            "action": "auto", "ended": ended, "daemon_alive": is_daemon_alive, "host_override_holds": host_holds,
-            "obeyed": obeyed,
+            "action": "auto", "ended": ended, "daemon_alive": is_daemon_alive, "obeyed": faults.is_empty(),
+            "faults": faults,
         }));
     } else {
-        match ended.as_slice() {
-            [] => print("no override was in force\n"),
-            names => print(&format!("override ended: {}\n", names.join(", "))),
-        }
-        if host_holds {
-            print("an override of everything still holds: `shedder auto` ends that as well\n");
-        }
+        let mut text = match ended.as_slice() {
+            [] => "no override was in force: there was nothing to end\n".into(),
+            names => format!("override ended: {}\n", names.join(", ")),
+        };
         if !is_daemon_alive {
-            print("no daemon is alive: the posture decides, and nothing adapts until one runs\n");
+            text.push_str("no daemon is alive: the posture decides, and nothing adapts until one runs\n");
         }
-        if !obeyed {
-            print("NOT OBEYED: somebody else wrote another word meanwhile; see `shedder status`\n");
-        }
+        text.push_str(&scope::verdict(&faults));
+        print(&text);
     }
-    Ok(if obeyed { Exit::Done } else { Exit::NotObeyed })
+    Ok(if faults.is_empty() { Exit::Done } else { Exit::NotObeyed })
 }
 
 fn read(offered: &OfferedWork, slot: Option<usize>) -> Result<Counters> {

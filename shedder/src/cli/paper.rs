@@ -22,6 +22,7 @@ pub(super) fn manual(directory: Option<&Path>) -> Result<Exit> {
                 .with_context(|| format!("cannot make {}", directory.display()))?;
             clap_mangen::generate_to(Cli::command(), directory)
                 .with_context(|| format!("cannot write manual pages into {}", directory.display()))?;
+            print(&format!("a page for every command was written into {}\n", directory.display()));
         }
         None => {
             let mut page = Vec::new();

@@ -1,237 +1,373 @@
 //! `shedder status`: what the kernel holds, read from the pins alone.
 
-use super::{Exit, print, print_json};
-use crate::datapath::{Attachment, Pins, Scope, State, monotonic};
+use super::{Exit, print, print_json, render};
+use crate::config::Posture;
+use crate::datapath::{Attachment, InterfaceState, Pins, Scope, ServiceState, State, monotonic};
 use anyhow::Result;
-use serde_json::{Value, json};
-use shedder_common::abi::{Cell, InterfaceCounters};
+use serde::Serialize;
+use shedder_common::abi::{Cell, Event, InterfaceCounters};
 use shedder_common::class::{Class, SHED_NOTHING};
 use shedder_common::reason::Reason;
 use shedder_common::words::{KillWord, OverrideWord};
-use std::fmt::Write as _;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Shows what is in force.
 pub(super) fn status(pins: &Pins, json: bool) -> Result<Exit> {
-    let state = State::open(pins)?;
-    let status = gather(&state)?;
+    let status = Status::gather(&State::open(pins)?)?;
     if json {
         print_json(&status);
     } else {
-        print(&render(&status));
+        print(&render::status(&status));
     }
     Ok(Exit::Done)
 }
 
-fn gather(state: &State) -> Result<Value> {
-    let now = monotonic();
-    let mut interfaces = Vec::new();
-    for interface in state.interfaces() {
-        let counters = state.counters(interface.slot)?;
-        interfaces.push(json!({
-            "name": interface.name,
-            "mode": interface.mode.name(),
-            "dry_run": interface.dry_run,
-            "attached": interface.attachment == Attachment::Whole,
-            "fault": match &interface.attachment { Attachment::Whole => None, Attachment::Broken(why) => Some(why) },
-            "kill": kill(state.kill(Scope::Interface(interface.slot)), now),
-            "ingress": cells(&counters.ingress, &counters.ingress_dry, true),
-            "egress": cells(&counters.egress, &counters.egress_dry, false),
-            "events": events(&counters),
-        }));
-    }
-    let services = state.services().into_iter().map(|service| {
-        let entry = service.entry;
-        json!({
-            "name": service.name,
-            "protocol": if entry.protocol == 17 { "udp" } else { "tcp" },
-            "port": entry.port,
-            "class": Class::ALL[(entry.class as usize).min(5)].name(),
-            "sheds": if entry.every_packet != 0 { "packets" } else { "new-flows" },
-            "target_seconds": entry.target as f64 / 1e9,
-            "observed_seconds": (entry.observed != 0).then(|| entry.observed as f64 / 1e9),
-            "observed_seconds_ago": (entry.observed_at != 0).then(|| now.saturating_sub(entry.observed_at) as f64 / 1e9),
-            "loop": { "shed_ratio": entry.permille as f64 / 1e3, "cutoff": state.cutoff(service.slot) },
-            "override": override_(state.override_of(Some(service.slot)), now),
-            "kill": kill(state.kill(Scope::Service(service.slot)), now),
-        })
-    });
-    let services: Vec<Value> = services.collect();
-    let lease = state.lease();
-    Ok(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "pins": state.pins().root(),
-        "daemon": {
-            "alive": lease > now,
-            "lease_remaining_seconds": lease.saturating_sub(now) as f64 / 1e9,
-            "ever": lease != 0,
-        },
-        "kill": kill(state.kill(Scope::Host), now),
-        "override": override_(state.override_of(None), now),
-        "interfaces": interfaces,
-        "services": services,
-    }))
+/// All of it. `docs/command-line.md` describes each field.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    pub(super) version: &'static str,
+    pub(super) pins: PathBuf,
+    pub(super) daemon: Daemon,
+    pub(super) posture: &'static str,
+    pub(super) kill: Kill,
+    #[serde(rename = "override")]
+    pub(super) override_: Override,
+    pub(super) interfaces: Vec<Interface>,
+    pub(super) services: Vec<Service>,
 }
 
-fn remaining(deadline: Option<u64>, now: u64) -> Option<f64> {
-    deadline.map(|deadline| deadline.saturating_sub(now) as f64 / 1e9)
+/// The daemon, as its lease shows it.
+#[derive(Debug, Serialize)]
+pub(super) struct Daemon {
+    pub(super) alive: bool,
+    pub(super) lease_remaining_seconds: f64,
+    pub(super) lapsed_seconds_ago: Option<f64>,
+    pub(super) ever: bool,
 }
 
-fn kill(word: KillWord, now: u64) -> Value {
-    if !word.is_set() || !word.holds(now) {
-        return json!({ "active": false });
-    }
-    json!({ "active": true, "total": word.is_total(), "ends_in_seconds": remaining(word.deadline(), now) })
+/// A kill that holds, or none.
+#[derive(Debug, Serialize)]
+pub(super) struct Kill {
+    pub(super) active: bool,
+    pub(super) total: bool,
+    pub(super) ends_in_seconds: Option<f64>,
 }
 
-fn override_(word: OverrideWord, now: u64) -> Value {
-    if !word.holds(now) {
-        return json!({ "active": false });
-    }
-    json!({
-        "active": true, "shed_ratio": word.permille() as f64 / 1e3, "cutoff": word.cutoff(),
-        "ends_in_seconds": remaining(word.deadline(), now),
-    })
+/// An override that holds, or none.
+#[derive(Debug, Serialize)]
+pub(super) struct Override {
+    pub(super) active: bool,
+    pub(super) shed_ratio: Option<f64>,
+    pub(super) cutoff: Option<u32>,
+    pub(super) ends_in_seconds: Option<f64>,
 }
 
-/// Packets and bytes by reason: what was done, and what a dry run would have dropped.
-fn cells(live: &[Cell], dry: &[Cell], is_ingress: bool) -> Value {
-    let mut sums = [Cell::default(); 3];
-    let mut reasons = serde_json::Map::new();
-    for reason in Reason::ALL {
-        let (live, dry) = (live[reason as usize], dry[reason as usize]);
-        let add = |sum: &mut Cell, cell: Cell| {
-            sum.packets += cell.packets;
-            sum.bytes += cell.bytes;
-        };
-        if reason.passes() {
-            add(&mut sums[0], live);
-            add(&mut sums[0], dry);
-        } else {
-            add(&mut sums[1], live);
-            add(&mut sums[2], dry);
-        }
-        let packets = live.packets + dry.packets;
-        if packets > 0 || is_ingress {
-            reasons
-                .insert(reason.name().into(), json!({ "packets": packets, "bytes": live.bytes + dry.bytes }));
-        }
-    }
-    let sum = |cell: Cell| json!({ "packets": cell.packets, "bytes": cell.bytes });
-    json!({ "passed": sum(sums[0]), "dropped": sum(sums[1]), "would_drop": sum(sums[2]), "reasons": reasons })
+/// One interface.
+#[derive(Debug, Serialize)]
+pub(super) struct Interface {
+    pub(super) name: String,
+    pub(super) mode: &'static str,
+    pub(super) dry_run: bool,
+    pub(super) attached: bool,
+    pub(super) fault: Option<String>,
+    pub(super) kill: Kill,
+    pub(super) ingress: Direction,
+    pub(super) egress: Direction,
+    pub(super) events: Events,
 }
 
-fn events(counters: &InterfaceCounters) -> Value {
-    let [no_place, proven_evicted, udp_flow_evicted, ..] = counters.events;
-    json!({ "no_place": no_place, "proven_evicted": proven_evicted, "udp_flow_evicted": udp_flow_evicted })
+/// Packets of one direction.
+#[derive(Debug, Serialize)]
+pub(super) struct Direction {
+    pub(super) passed: Count,
+    pub(super) dropped: Count,
+    pub(super) would_drop: Count,
+    pub(super) reasons: BTreeMap<&'static str, Count>,
 }
 
-fn render(status: &Value) -> String {
-    let mut text = String::new();
-    let daemon = &status["daemon"];
-    let alive = match (daemon["alive"].as_bool(), daemon["ever"].as_bool()) {
-        (Some(true), _) => {
-            format!("alive, lease {:.1} s", daemon["lease_remaining_seconds"].as_f64().unwrap_or(0.0))
-        }
-        (_, Some(true)) => "NOT ALIVE: the posture is in force".into(),
-        _ => "none: attached without one".into(),
-    };
-    let _ = writeln!(text, "pins      {}", status["pins"].as_str().unwrap_or(""));
-    let _ = writeln!(text, "daemon    {alive}");
-    let _ = writeln!(text, "kill      {}", render_kill(&status["kill"]));
-    let _ = writeln!(text, "override  {}", render_override(&status["override"]));
-    for interface in items(&status["interfaces"]) {
-        let _ = writeln!(
-            text,
-            "\ninterface {}  {}{}{}",
-            interface["name"].as_str().unwrap_or(""),
-            interface["mode"].as_str().unwrap_or(""),
-            if interface["dry_run"] == true { ", DRY RUN" } else { "" },
-            match interface["fault"].as_str() {
-                Some(why) => format!(", NOT HELD: {why}"),
-                None => String::new(),
+/// Packets, and their bytes from the Ethernet header on.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Count {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+}
+
+/// Things counted that are no verdict.
+#[derive(Debug, Serialize)]
+pub(super) struct Events {
+    no_place: u64,
+    proven_evicted: u64,
+    udp_flow_evicted: u64,
+}
+
+/// One service.
+#[derive(Debug, Serialize)]
+pub(super) struct Service {
+    pub(super) name: String,
+    pub(super) protocol: &'static str,
+    pub(super) port: u16,
+    pub(super) class: &'static str,
+    pub(super) sheds: &'static str,
+    pub(super) target_seconds: f64,
+    pub(super) observed_seconds: Option<f64>,
+    #[serde(rename = "loop")]
+    pub(super) loop_: Loop,
+    #[serde(rename = "override")]
+    pub(super) override_: Override,
+    pub(super) kill: Kill,
+    pub(super) in_force: InForce,
+}
+
+/// What a service's loop said last. Where it is not live, that is history.
+#[derive(Debug, Serialize)]
+pub(super) struct Loop {
+    pub(super) live: bool,
+    pub(super) reported_seconds_ago: Option<f64>,
+    pub(super) shed_ratio: f64,
+    pub(super) cutoff: u32,
+}
+
+/// The cutoff that the kernel applies to a service's traffic at this moment.
+#[derive(Debug, Serialize)]
+pub(super) struct InForce {
+    pub(super) by: Authority,
+    pub(super) cutoff: u32,
+}
+
+/// Whose cutoff is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Authority {
+    /// A person's override of everything.
+    HostOverride,
+    /// A person's override of the service.
+    Override,
+    /// The loop of a daemon that is alive.
+    Loop,
+    /// Nobody: no daemon is alive.
+    Posture,
+}
+
+impl Status {
+    fn gather(state: &State) -> Result<Status> {
+        let now = monotonic();
+        let held = state.interfaces();
+        let posture = held.first().map_or(Posture::Open, |interface| interface.posture);
+        let interfaces = held.into_iter().map(|interface| Interface::gather(state, interface, now));
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION"),
+            pins: state.pins().root().to_owned(),
+            daemon: Daemon::of(state.lease(), now),
+            posture: match posture {
+                Posture::Open => "open",
+                Posture::Hold => "hold",
+                Posture::Closed => "closed",
             },
-        );
-        if interface["kill"]["active"] == true {
-            let _ = writeln!(text, "  kill     {}", render_kill(&interface["kill"]));
-        }
-        for direction in ["ingress", "egress"] {
-            let _ = writeln!(text, "  {direction:<8} {}", render_cells(&interface[direction]));
+            kill: Kill::of(state.kill(Scope::Host), now),
+            override_: Override::of(state.override_of(None), now),
+            interfaces: interfaces.collect::<Result<_>>()?,
+            services: state.services().into_iter().map(|s| Service::gather(state, s, posture, now)).collect(),
+        })
+    }
+}
+
+impl Daemon {
+    fn of(lease: u64, now: u64) -> Daemon {
+        let (alive, ever) = (lease > now, lease != 0);
+        Daemon {
+            alive,
+            lease_remaining_seconds: seconds(lease.saturating_sub(now)),
+            lapsed_seconds_ago: (ever && !alive).then(|| seconds(now - lease)),
+            ever,
         }
     }
-    for service in items(&status["services"]) {
-        let number = |value: &Value| value.as_f64().unwrap_or(0.0);
-        let latency = |value: &Value| {
-            value
-                .as_f64()
-                .map_or("unknown".into(), |s| format!("{:.1?}", Duration::from_secs_f64(s.max(0.0))))
+}
+
+impl Kill {
+    fn of(word: KillWord, now: u64) -> Kill {
+        let active = word.is_set() && word.holds(now);
+        let deadline = word.deadline().filter(|_| active);
+        Kill {
+            active,
+            total: active && word.is_total(),
+            ends_in_seconds: deadline.map(|deadline| seconds(deadline - now)),
+        }
+    }
+}
+
+impl Override {
+    fn of(word: OverrideWord, now: u64) -> Override {
+        let active = word.holds(now);
+        let deadline = word.deadline().filter(|_| active);
+        Override {
+            active,
+            shed_ratio: active.then(|| f64::from(word.permille()) / 1e3),
+            cutoff: active.then(|| word.cutoff()),
+            ends_in_seconds: deadline.map(|deadline| seconds(deadline - now)),
+        }
+    }
+}
+
+impl Interface {
+    fn gather(state: &State, interface: InterfaceState, now: u64) -> Result<Interface> {
+        let counters = state.counters(interface.slot)?;
+        Ok(Interface {
+            mode: interface.mode.name(),
+            dry_run: interface.dry_run,
+            attached: interface.attachment == Attachment::Whole,
+            fault: match interface.attachment {
+                Attachment::Whole => None,
+                Attachment::Broken(why) => Some(why),
+            },
+            kill: Kill::of(state.kill(Scope::Interface(interface.slot)), now),
+            ingress: Direction::of(&counters.ingress, &counters.ingress_dry),
+            egress: Direction::of(&counters.egress, &counters.egress_dry),
+            events: Events::of(&counters),
+            name: interface.name,
+        })
+    }
+}
+
+impl Direction {
+    /// What was done, and what a dry run would have dropped.
+    fn of(live: &[Cell], dry: &[Cell]) -> Direction {
+        let [mut passed, mut dropped, mut would_drop] = [Count::default(); 3];
+        let mut reasons = BTreeMap::new();
+        for reason in Reason::ALL {
+            let (live, dry) = (Count::from(live[reason as usize]), Count::from(dry[reason as usize]));
+            if reason.passes() {
+                passed = passed.plus(live).plus(dry);
+            } else {
+                dropped = dropped.plus(live);
+                would_drop = would_drop.plus(dry);
+            }
+            reasons.insert(reason.name(), live.plus(dry));
+        }
+        Direction { passed, dropped, would_drop, reasons }
+    }
+}
+
+impl Count {
+    fn plus(self, other: Count) -> Count {
+        Count { packets: self.packets + other.packets, bytes: self.bytes + other.bytes }
+    }
+}
+
+impl From<Cell> for Count {
+    fn from(cell: Cell) -> Count {
+        Count { packets: cell.packets, bytes: cell.bytes }
+    }
+}
+
+impl Events {
+    fn of(counters: &InterfaceCounters) -> Events {
+        let of = |event| counters.events[event as usize];
+        Events {
+            no_place: of(Event::NoPlace),
+            proven_evicted: of(Event::ProvenEvicted),
+            udp_flow_evicted: of(Event::UdpFlowEvicted),
+        }
+    }
+}
+
+impl Service {
+    fn gather(state: &State, service: ServiceState, posture: Posture, now: u64) -> Service {
+        let entry = service.entry;
+        let cutoff = state.cutoff(service.slot);
+        let lease = state.lease();
+        let reported = (entry.observed_at != 0).then(|| seconds(now.saturating_sub(entry.observed_at)));
+        let live = lease > now && reported.is_some();
+        let own = state.override_of(Some(service.slot));
+        Service {
+            protocol: if entry.protocol == 17 { "udp" } else { "tcp" },
+            port: entry.port,
+            class: Class::ALL[usize::from(entry.class).min(Class::ALL.len() - 1)].name(),
+            sheds: if entry.every_packet != 0 { "packets" } else { "new-flows" },
+            target_seconds: seconds(entry.target),
+            observed_seconds: (live && entry.observed != 0).then(|| seconds(entry.observed)),
+            loop_: Loop {
+                live,
+                reported_seconds_ago: reported,
+                shed_ratio: entry.permille as f64 / 1e3,
+                cutoff,
+            },
+            override_: Override::of(own, now),
+            kill: Kill::of(state.kill(Scope::Service(service.slot)), now),
+            in_force: InForce::of([state.override_of(None), own], cutoff, lease, posture, now),
+            name: service.name,
+        }
+    }
+}
+
+impl InForce {
+    /// As the programs decide it: [`shedder_common::ladder`].
+    fn of([host, own]: [OverrideWord; 2], cutoff: u32, lease: u64, posture: Posture, now: u64) -> InForce {
+        if host.holds(now) {
+            return InForce { by: Authority::HostOverride, cutoff: host.cutoff() };
+        }
+        if own.holds(now) {
+            return InForce { by: Authority::Override, cutoff: own.cutoff() };
+        }
+        if lease > now {
+            return InForce { by: Authority::Loop, cutoff };
+        }
+        let cutoff = match posture {
+            Posture::Hold => cutoff,
+            Posture::Closed if lease != 0 => 0,
+            Posture::Open | Posture::Closed => SHED_NOTHING,
         };
-        let _ = writeln!(
-            text,
-            "\nservice {}  {}/{}  class {}  sheds {}\n  latency  {} against {}\n  loop     sheds {:.1} %, cutoff {} of {}",
-            service["name"].as_str().unwrap_or(""),
-            service["port"],
-            service["protocol"].as_str().unwrap_or(""),
-            service["class"].as_str().unwrap_or(""),
-            service["sheds"].as_str().unwrap_or(""),
-            latency(&service["observed_seconds"]),
-            latency(&service["target_seconds"]),
-            number(&service["loop"]["shed_ratio"]) * 100.0,
-            service["loop"]["cutoff"],
-            SHED_NOTHING,
-        );
-        if service["override"]["active"] == true {
-            let _ = writeln!(text, "  override {}", render_override(&service["override"]));
-        }
-        if service["kill"]["active"] == true {
-            let _ = writeln!(text, "  kill     {}", render_kill(&service["kill"]));
-        }
-    }
-    text
-}
-
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn render_end(value: &Value) -> String {
-    match value["ends_in_seconds"].as_f64() {
-        Some(seconds) => format!("ends by itself in {seconds:.1} s"),
-        None => "until it is ended by hand".into(),
+        InForce { by: Authority::Posture, cutoff }
     }
 }
 
-fn render_kill(kill: &Value) -> String {
-    match kill["active"] == true {
-        false => "none".into(),
-        true if kill["total"] == true => format!("IN FORCE, TOTAL: lifelines as well; {}", render_end(kill)),
-        true => format!("IN FORCE: all but lifelines; {}", render_end(kill)),
-    }
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
 }
 
-fn render_override(word: &Value) -> String {
-    match word["active"] == true {
-        false => "none".into(),
-        true => {
-            let percent = word["shed_ratio"].as_f64().unwrap_or(0.0) * 100.0;
-            format!("SHEDDING {percent:.1} %, cutoff {}; {}", word["cutoff"], render_end(word))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shedder_common::words::FOREVER;
+
+    const NOW: u64 = 1_000_000_000_000;
+
+    #[test]
+    fn a_persons_word_comes_before_the_loop_and_everything_before_one_service() {
+        let host = OverrideWord::until(FOREVER, 500, 300);
+        let own = OverrideWord::until(FOREVER, 100, 700);
+        let over = OverrideWord::until(NOW - (1 << 21), 100, 700);
+        let none = OverrideWord::NONE;
+        for (words, by, cutoff) in [
+            ([host, own], Authority::HostOverride, 300),
+            ([none, own], Authority::Override, 700),
+            ([over, over], Authority::Loop, 600),
+        ] {
+            let found = InForce::of(words, 600, NOW + 1, Posture::Open, NOW);
+            assert_eq!((found.by, found.cutoff), (by, cutoff));
         }
     }
-}
 
-fn render_cells(direction: &Value) -> String {
-    let count = |what: &str| direction[what]["packets"].as_u64().unwrap_or(0);
-    let mut text = format!("passed {}, dropped {}", count("passed"), count("dropped"));
-    if count("would_drop") > 0 {
-        let _ = write!(text, ", would drop {}", count("would_drop"));
+    #[test]
+    fn without_a_live_daemon_the_posture_decides() {
+        let none = [OverrideWord::NONE; 2];
+        for (posture, lease, cutoff) in [
+            (Posture::Open, NOW - 1, SHED_NOTHING),
+            (Posture::Hold, NOW - 1, 600),
+            (Posture::Closed, NOW - 1, 0),
+            // Attached without a daemon: none was ever lost.
+            (Posture::Closed, 0, SHED_NOTHING),
+        ] {
+            let found = InForce::of(none, 600, lease, posture, NOW);
+            assert_eq!((found.by, found.cutoff), (Authority::Posture, cutoff), "{posture:?}, lease {lease}");
+        }
     }
-    let reasons = direction["reasons"].as_object().into_iter().flatten();
-    let met: Vec<String> = reasons
-        .filter(|(_, cell)| cell["packets"] != 0)
-        .map(|(reason, cell)| format!("{reason} {}", cell["packets"]))
-        .collect();
-    if !met.is_empty() {
-        let _ = write!(text, "  ({})", met.join(", "));
+
+    #[test]
+    fn what_has_ended_is_not_active_and_has_no_end() {
+        let kill = Kill::of(KillWord::until(NOW, true), NOW);
+        assert!(!kill.active && !kill.total && kill.ends_in_seconds.is_none());
+        let word = Override::of(OverrideWord::until(NOW - (1 << 21), 500, 300), NOW);
+        assert!(!word.active && word.cutoff.is_none() && word.ends_in_seconds.is_none());
     }
-    text
 }

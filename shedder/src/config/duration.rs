@@ -43,7 +43,7 @@ pub(super) fn format(duration: Duration) -> String {
 }
 
 /// The duration that the text says, if it says one.
-fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     // humantime panics where the sum of its parts comes within a second of 2^64 seconds. Within these bounds it is
     // at most six parts of at most 10^10 years: a tenth of that.
     let longest_number = text

@@ -7,7 +7,7 @@
 
 mod address;
 mod check;
-mod duration;
+pub(crate) mod duration;
 mod keys;
 mod kind;
 mod load;

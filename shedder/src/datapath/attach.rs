@@ -150,6 +150,7 @@ impl Datapath {
                     undo.append(&mut steps);
                     let mut entry = entry;
                     entry.dry_run = config.dry_run as u32;
+                    entry.posture = generation.compiled.policy.posture;
                     undo.push(Undo::Entry(target.slot, state.interface_entries().read(target.slot)));
                     state.interface_entries().write(target.slot, &entry);
                 }
@@ -276,16 +277,10 @@ impl Datapath {
 pub fn interface_index(name: &str) -> Result<u32> {
     let index = nix::net::if_::if_nametoindex(name)
         .map_err(|_| anyhow!("there is no interface {name}: `ip -br link` lists those that there are"))?;
-    // `/sys` may show another network namespace's interfaces; what it does not know, the kernel refuses later.
-    const ETHERNET: u32 = 1;
-    const LOOPBACK: u32 = 772;
-    if let Ok(kind) = fs::read_to_string(format!("/sys/class/net/{name}/type"))
-        && let Ok(shown) = fs::read_to_string(format!("/sys/class/net/{name}/ifindex"))
-        && shown.trim().parse() == Ok(index)
-        && let Ok(kind) = kind.trim().parse::<u32>()
-        && kind != ETHERNET
-        && kind != LOOPBACK
-    {
+    const ETHERNET: u16 = 1;
+    const LOOPBACK: u16 = 772;
+    let kind = sys::link_type(name).with_context(|| format!("cannot read the link type of {name}"))?;
+    if kind != ETHERNET && kind != LOOPBACK {
         bail!("{name} has no Ethernet header (link type {kind}): attach to the interface underneath it");
     }
     Ok(index)

@@ -59,6 +59,15 @@ impl Pins {
         self.root.join("maps")
     }
 
+    /// Whether the directory is there.
+    ///
+    /// # Errors
+    /// A sentence where this user may not know.
+    pub fn exist(&self) -> Result<bool> {
+        let root = self.root.display();
+        self.root.try_exists().with_context(|| format!("cannot look at {root}: this needs root"))
+    }
+
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)
     }
@@ -89,6 +98,11 @@ impl Pins {
 
     /// Makes the directory, and locks it against every other process that would change what is attached.
     pub(super) fn create_and_lock(&self) -> Result<File> {
+        if !sys::may_attach() {
+            bail!(
+                "this changes what the kernel runs, and needs root, or CAP_BPF together with CAP_NET_ADMIN"
+            );
+        }
         let parent = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let is_bpffs =
             sys::is_bpffs(parent).with_context(|| format!("cannot look at {}", parent.display()))?;

@@ -4,11 +4,12 @@ use super::mapped::Mapped;
 use super::pins::{self, Pins, Way};
 use super::sys;
 use super::{AttachedMode, NotAttached};
+use crate::config::Posture;
 use anyhow::{Context, Result, bail};
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use shedder_common::abi::{
     ABI_VERSION, Cell, Control, Interface, InterfaceCounters, Kills, MAGIC, MAX_INTERFACES, MAX_SERVICES,
-    Meta, NAME_LEN, Offered, Service, maps,
+    Meta, NAME_LEN, Offered, Policy, Service, maps,
 };
 use shedder_common::bucket::{self, Set};
 use shedder_common::class::PRIORITIES;
@@ -48,6 +49,8 @@ pub struct InterfaceState {
     pub mode: AttachedMode,
     /// Whether its programs drop nothing.
     pub dry_run: bool,
+    /// What its programs do without a live daemon.
+    pub posture: Posture,
     /// Whether our programs are behind the links of this interface, both ways.
     pub attachment: Attachment,
 }
@@ -255,6 +258,11 @@ impl State {
                     index: entry.index,
                     mode: AttachedMode::from_abi(entry.mode),
                     dry_run: entry.dry_run != 0,
+                    posture: match entry.posture {
+                        Policy::POSTURE_HOLD => Posture::Hold,
+                        Policy::POSTURE_CLOSED => Posture::Closed,
+                        _ => Posture::Open,
+                    },
                     attachment: self.attachment(slot, &entry),
                 })
             })

@@ -140,6 +140,43 @@ pub(super) fn map_shape(map: BorrowedFd<'_>) -> io::Result<MapShape> {
     Ok(MapShape { id: info.id, value_size: info.value_size, max_entries: info.max_entries })
 }
 
+/// The link type (`ARPHRD_`) of an interface of the caller's network namespace, which `/sys` need not show.
+pub(super) fn link_type(interface: &str) -> io::Result<u16> {
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Unix,
+        nix::sys::socket::SockType::Datagram,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    // SAFETY: plain data, for which all zeros are valid.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    if interface.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the kernel reads the name, closed by a zero, and writes an address, all inside `request`.
+    let returned = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) };
+    if returned < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: this is the part that the kernel has just written.
+    Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
+}
+
+/// Whether this process may load and attach programs, by its effective capabilities. Where they cannot be read, the
+/// kernel will say.
+pub(super) fn may_attach() -> bool {
+    const CAP_NET_ADMIN: u64 = 1 << 12;
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    const CAP_BPF: u64 = 1 << 39;
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let Some(held) = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()) else { return true };
+    held & CAP_SYS_ADMIN != 0 || (held & CAP_BPF != 0 && held & CAP_NET_ADMIN != 0)
+}
+
 /// The lock of a directory of pins: held as long as the file lives.
 pub(super) fn lock(directory: &Path) -> io::Result<Option<File>> {
     let file = File::open(directory)?;
