@@ -95,9 +95,15 @@ impl Datapath {
         self.pins.remove_policies_but(state.is_some().then_some(last))?;
         fs::create_dir_all(self.pins.policy(generation.number))
             .context("cannot make the directory of the policy")?;
+        let retired = generation.retire_resized_state()?;
         let installed = self.install_generation(&generation, config, &targets, &slots, key);
         if installed.is_err() {
             // The error to tell is the first.
+            for map in retired {
+                if let Err(error) = map.reinstate() {
+                    tracing::error!("cannot take back a step of a configuration that failed: {error:#}");
+                }
+            }
             let _ = self.pins.remove_policies_but(state.is_some().then_some(last));
             if state.is_none() {
                 let _ = self.pins.remove_all();
@@ -131,7 +137,6 @@ impl Datapath {
         slots: &[u8],
         key: HashKey,
     ) -> Result<State> {
-        generation.retire_resized_state()?;
         let mut loaded = Vec::new();
         for target in targets {
             loaded.push((target, generation.load(target.slot)?));

@@ -11,7 +11,9 @@ use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp}
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use aya_log::EbpfLogger;
 use bytemuck::Zeroable;
-use shedder_common::abi::{MAX_INTERFACES, MAX_SERVICES, Ports, maps};
+use shedder_common::abi::{Ports, maps};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// The programs, compiled by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shedder-ebpf"));
@@ -24,6 +26,21 @@ pub(super) struct Generation<'a> {
     pub(super) number: u64,
     pub(super) compiled: &'a Compiled,
     pub(super) pins: &'a Pins,
+}
+
+/// A map of state whose pin was taken away for another of its name.
+pub(super) struct Retired {
+    pin: PathBuf,
+    map: OwnedFd,
+}
+
+impl Retired {
+    /// Pins it again, in place of the other.
+    pub(super) fn reinstate(self) -> Result<()> {
+        remove_pin(&self.pin)?;
+        sys::pin(sys::as_fd(&self.map), &self.pin)
+            .with_context(|| format!("cannot pin {} again", self.pin.display()))
+    }
 }
 
 /// The programs of one interface.
@@ -96,8 +113,9 @@ impl Generation<'_> {
     }
 
     /// Takes away the pins of state whose size this generation changes: a table of buckets that is made larger begins
-    /// empty, while the programs that are still attached keep the old one.
-    pub(super) fn retire_resized_state(&self) -> Result<()> {
+    /// empty, while the programs that are still attached keep the old one. Returns what was taken away.
+    pub(super) fn retire_resized_state(&self) -> Result<Vec<Retired>> {
+        let mut retired = Vec::new();
         for (name, entries) in self.sizes().into_iter().filter(|(name, _)| maps::STATE.contains(name)) {
             let pin = self.pins.map(name);
             let Ok(map) = sys::get_pinned(&pin) else { continue };
@@ -110,9 +128,10 @@ impl Generation<'_> {
                     "a table changes its size and begins empty"
                 );
                 remove_pin(&pin)?;
+                retired.push(Retired { pin, map });
             }
         }
-        Ok(())
+        Ok(retired)
     }
 
     /// Loads the programs of the interface in `slot`, and pins them.
@@ -210,5 +229,3 @@ pub(super) fn io_error_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> O
     }
     None
 }
-
-const _: () = assert!(MAX_INTERFACES <= 64 && MAX_SERVICES <= 256);

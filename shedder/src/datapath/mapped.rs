@@ -91,6 +91,15 @@ impl<T: bytemuck::Pod> Mapped<T> {
         unsafe { self.at(index).read_volatile() }
     }
 
+    /// Overwrites one word of an entry, which `field` finds, and leaves the rest to its other writers.
+    pub(super) fn write_word(&self, index: usize, field: impl FnOnce(*mut T) -> *mut u64, value: u64) {
+        let word = field(self.at(index));
+        let entry = self.at(index) as usize;
+        assert!(word.is_aligned() && (entry..entry + size_of::<T>() - 7).contains(&(word as usize)));
+        // SAFETY: aligned and inside the entry, by the assertion; every pattern of bits is valid in it.
+        unsafe { word.write_volatile(value) }
+    }
+
     /// Overwrites an entry.
     pub(super) fn write(&self, index: usize, value: &T) {
         // SAFETY: as in `read`.

@@ -303,9 +303,13 @@ impl State {
 
     /// Stores what the daemon has to report of a service.
     pub fn report_service(&self, slot: usize, observed: u64, observed_at: u64, permille: u64) {
-        let mut entry = self.services.read(slot);
-        (entry.observed, entry.observed_at, entry.permille) = (observed, observed_at, permille);
-        self.services.write(slot, &entry);
+        // Word by word: the rest of the entry is written where services change.
+        // SAFETY: each takes the place of a field in an entry that is mapped, and reads nothing.
+        self.services.write_word(slot, |entry| unsafe { &raw mut (*entry).observed }, observed);
+        // SAFETY: as above.
+        self.services.write_word(slot, |entry| unsafe { &raw mut (*entry).observed_at }, observed_at);
+        // SAFETY: as above.
+        self.services.write_word(slot, |entry| unsafe { &raw mut (*entry).permille }, permille);
     }
 
     /// The counters of an interface, summed over the CPUs.
