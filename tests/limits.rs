@@ -173,6 +173,38 @@ fn a_source_at_five_times_its_limit_gets_its_limit_from_two_cpus() {
     at_five_times_its_limit("five-times-two-cpus", 2);
 }
 
+/// Two CPUs that judge nothing else, and so meet in the bucket all the time: it holds half of what they ask of it.
+#[test]
+fn two_cpus_at_once_in_one_bucket_take_no_more_than_it_holds() {
+    if !privileged::require() {
+        return;
+    }
+    const LIMIT: u64 = 50_000;
+    const BURST: Duration = Duration::from_secs(60);
+    const ROUNDS: u32 = 30;
+    const RUNS: u32 = 100_000;
+    let network = Network::new("one-bucket").unwrap();
+    let lab = Lab::new(&network);
+    let attached = lab.limit(&format!("packets_per_second = {LIMIT}\nburst = \"60s\""));
+    let frame = lab.udp_to(UNHEARD, lab.source(0), 1, SHORT);
+    let start = Instant::now();
+    let hammer = || {
+        for _ in 0..ROUNDS {
+            kernel::run(attached.ingress(), &frame, RUNS);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(hammer);
+        scope.spawn(hammer);
+    });
+    let time = start.elapsed();
+    let counted = attached.counters().ingress;
+    let (admitted, refused) = (counted[Admitted as usize].packets, counted[SourceRate as usize].packets);
+    println!("{admitted} admitted and {refused} refused in {time:.3?}");
+    assert_eq!(admitted + refused, u64::from(2 * ROUNDS * RUNS), "each is counted once");
+    near("two CPUs in one bucket", admitted, LIMIT as f64 * (time + BURST).as_secs_f64(), 1);
+}
+
 #[test]
 fn bytes_are_limited_whatever_the_sizes_they_come_in() {
     if !privileged::require() {
@@ -356,6 +388,19 @@ fn tagged_frames_and_fragments_are_charged_to_their_source_like_any_other() {
         let measured = Measured::floods(&network, &attached, vec![plan])?;
         measured.sound(BURST)?;
         near("mixed", measured.met(Admitted).packets, measured.ideal(LIMIT, BURST), 1);
+        Ok(())
+    });
+    repeat(|attempt| {
+        let source = lab.source(100 + attempt);
+        let fragments = (1..=64).map(|port| frame::later_fragment(lab.udp_to(UNHEARD, source, port, SHORT)));
+        let plan = lab.plan(fragments.collect(), LIMIT / 2, Duration::from_secs(1));
+        let measured = Measured::floods(&network, &attached, vec![plan])?;
+        measured.sound(BURST)?;
+        assert_eq!(
+            measured.met(Admitted).packets,
+            measured.frames(),
+            "fragments under the limit open nothing"
+        );
         Ok(())
     });
 }
