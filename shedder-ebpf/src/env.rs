@@ -25,12 +25,13 @@ impl Maps {
     /// The policy, by a way that keeps the compiler from taking the zeros above for its value.
     #[inline(always)]
     pub fn policy() -> &'static Policy {
-        let mut at: *const Policy = &raw const POLICY;
-        // SAFETY: no instruction; the pointer stays what it was, and points to a static.
+        let mut at = (&raw const POLICY).expose_provenance();
+        // SAFETY: no instruction, which leaves the address what it was.
         unsafe {
             core::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
-            &*at
         }
+        // SAFETY: the address of a static, exposed above.
+        unsafe { &*core::ptr::with_exposed_provenance(at) }
     }
 }
 

@@ -18,8 +18,8 @@ fn an_interface_with_another_xdp_program_is_refused_whole_and_that_program_untou
     let _held = network.server.run(|| foreign.attach("veth1", Place::First)).unwrap().unwrap();
     let id = foreign.id().unwrap();
     // Its table of packets is larger than that of a configuration without limits.
-    let both = shedder
-        .config("interfaces = [\"veth0\", \"veth1\"]\n[source]\npackets_per_second = 1000000\n");
+    let both =
+        shedder.config("interfaces = [\"veth0\", \"veth1\"]\n[source]\npackets_per_second = 1000000\n");
     let attach_both = || {
         let said = shedder.fails(FAILED, &["attach", "--config", both.to_str().unwrap()]);
         assert!(said.contains("veth1") && said.contains(&format!("(id {id})")), "{said}");
