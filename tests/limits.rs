@@ -415,7 +415,8 @@ fn ten_thousand_sources_under_their_limit_lose_nothing_to_one_that_is_over_its_o
     const TIME: Duration = Duration::from_secs(3);
     let network = Network::new("many").unwrap();
     let lab = Lab::new(&network);
-    let attached = lab.limit(&format!("packets_per_second = {LIMIT}\nburst = \"500ms\""));
+    // So small that the abuser shares its set with several of them.
+    let attached = lab.limit(&format!("packets_per_second = {LIMIT}\nburst = \"500ms\"\ntable = 16_384"));
     repeat(|attempt| {
         let receiver = lab.receiver();
         let sources = (20..60).flat_map(|third| (0..250).map(move |fourth| (third, fourth)));

@@ -382,6 +382,26 @@ fn a_service_is_killed_alone() {
 }
 
 #[test]
+fn a_service_is_killed_in_total_alone() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::new("verdict-total-service").unwrap();
+    let (shedder, attached) = attach(&network, NAMES);
+    shedder.ok(&["kill", "--service", "web", "--total"]);
+    hold(
+        &attached,
+        [
+            ("the console to it", Ingress, tcp(CONSOLE, WEB, SYN), Kill),
+            ("its answer to the console", Egress, tcp_out(CONSOLE, WEB, ACK), Kill),
+            ("the console to another", Ingress, tcp(CONSOLE, BATCH, SYN), Lifeline),
+            ("ARP belongs to no service", Ingress, arp(), NotIp),
+            ("the traffic of no service", Egress, tcp_out(ANYBODY, NO_SERVICE, ACK), Admitted),
+        ],
+    );
+}
+
+#[test]
 fn an_empty_bucket_of_packets_stops_its_source_and_nobody_else() {
     if !privileged::require() {
         return;
