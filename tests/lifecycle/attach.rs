@@ -8,6 +8,7 @@ use shedder_tests::privileged;
 use shedder_tests::shedder::Shedder;
 use shedder_tests::wait::until;
 use std::fs;
+use std::os::unix::process::CommandExt;
 
 /// The kernel frees what nobody uses a moment after the last let go of it.
 fn wait_until_gone(objects: &[Object]) {
@@ -129,4 +130,47 @@ fn what_a_run_left_that_died_while_attaching_is_no_obstacle() {
 
     shedder.ok(&["detach"]);
     assert!(!shedder.pins().exists());
+}
+
+/// Capabilities, by their numbers in `capabilities(7)`'s header.
+const NET_ADMIN: i32 = 12;
+const PERFMON: i32 = 38;
+const BPF: i32 = 39;
+
+/// Runs shedder with no other capabilities than these, as the unit for systemd does.
+fn run_with(shedder: &Shedder<'_>, capabilities: &'static [i32], arguments: &[&str]) -> std::process::Output {
+    const LAST: i32 = 40;
+    let mut command = shedder.command(arguments);
+    let drop_others = || {
+        for capability in (0..=LAST).filter(|capability| !capabilities.contains(capability)) {
+            // SAFETY: no memory is involved. What this process itself may not drop stays dropped.
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it calls nothing but prctl.
+    unsafe { command.pre_exec(drop_others) };
+    command.output().unwrap()
+}
+
+#[test]
+fn three_capabilities_are_enough_and_one_less_is_told() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::new("capabilities").unwrap();
+    let shedder = Shedder::new(&network);
+    let config = shedder.config(BARE);
+    let attach = ["attach", "--config", config.to_str().unwrap()];
+    for too_few in [&[BPF, NET_ADMIN][..], &[BPF, PERFMON], &[PERFMON, NET_ADMIN], &[]] {
+        let output = run_with(&shedder, too_few, &attach);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{too_few:?}: {output:?}");
+        assert!(said.contains("CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"), "{too_few:?}: {said}");
+    }
+    let enough = &[BPF, PERFMON, NET_ADMIN];
+    for arguments in [&attach[..], &["kill"], &["resume"], &["status"], &["detach"]] {
+        let output = run_with(&shedder, enough, arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
 }

@@ -554,7 +554,7 @@ fn refused(error: ProgramError, target: &Target) -> anyhow::Error {
             "the driver of {name} cannot run XDP in native mode ({}): use `mode = \"auto\"` or `mode = \"generic\"`",
             cause(&error)
         ),
-        Some(libc::EPERM) => anyhow!("attaching needs root, or CAP_BPF together with CAP_NET_ADMIN"),
+        Some(libc::EPERM) => anyhow!("attaching needs {}", sys::PRIVILEGES),
         _ => anyhow!("the kernel refused the XDP program: {}", cause(&error)),
     }
 }

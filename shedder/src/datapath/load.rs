@@ -205,8 +205,12 @@ fn explain(error: aya::EbpfError) -> anyhow::Error {
             reason.join("\n")
         );
     }
+    let needs;
     let hint = match io_error_of(&error).and_then(|error| error.raw_os_error()) {
-        Some(libc::EPERM | libc::EACCES) => "this needs root, or CAP_BPF together with CAP_NET_ADMIN",
+        Some(libc::EPERM | libc::EACCES) => {
+            needs = format!("this needs {}", sys::PRIVILEGES);
+            &needs
+        }
         Some(libc::ENOMEM) => {
             "the kernel has no memory for the maps: lower `source.table`, or raise the memory limit"
         }

@@ -99,9 +99,7 @@ impl Pins {
     /// Makes the directory, and locks it against every other process that would change what is attached.
     pub(super) fn create_and_lock(&self) -> Result<File> {
         if !sys::may_attach() {
-            bail!(
-                "this changes what the kernel runs, and needs root, or CAP_BPF together with CAP_NET_ADMIN"
-            );
+            bail!("this changes what the kernel runs, and needs {}", sys::PRIVILEGES);
         }
         let parent = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let is_bpffs =

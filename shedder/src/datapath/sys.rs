@@ -165,16 +165,22 @@ pub(super) fn link_type(interface: &str) -> io::Result<u16> {
     Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
 }
 
+/// What [`may_attach`] asks for, as an error says it.
+pub(super) const PRIVILEGES: &str = "root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN together";
+
 /// Whether this process may load and attach programs, by its effective capabilities. Where they cannot be read, the
 /// kernel will say.
 pub(super) fn may_attach() -> bool {
     const CAP_NET_ADMIN: u64 = 1 << 12;
     const CAP_SYS_ADMIN: u64 = 1 << 21;
+    // Without it the verifier follows pointers on the stack less closely than the programs need.
+    const CAP_PERFMON: u64 = 1 << 38;
     const CAP_BPF: u64 = 1 << 39;
+    const NEEDED: u64 = CAP_BPF | CAP_PERFMON | CAP_NET_ADMIN;
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let Some(held) = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()) else { return true };
-    held & CAP_SYS_ADMIN != 0 || (held & CAP_BPF != 0 && held & CAP_NET_ADMIN != 0)
+    held & CAP_SYS_ADMIN != 0 || held & NEEDED == NEEDED
 }
 
 /// The lock of a directory of pins: held as long as the file lives.
