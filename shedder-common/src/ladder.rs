@@ -9,7 +9,7 @@ use crate::class::{COHORTS, SHED_NOTHING, priority};
 use crate::hash::{mix, mix_in};
 use crate::memory::{self, Key, Remembered};
 use crate::reason::Reason;
-use crate::walk::{Address, Cursor, Transport, Walk, is_plain_ipv4, walk};
+use crate::walk::{Address, Cursor, Packet, Transport, Walk, is_plain_ipv4, walk};
 use crate::words::{KillWord, OverrideWord};
 
 /// A table of buckets, one of the three limits of a source.
@@ -340,24 +340,38 @@ fn is_closed<E: Env>(env: &E, service: PortEntry, now: u64) -> bool {
     !(service.is_service() && OverrideWord(of_service.override_word.load()).holds(now))
 }
 
+/// The rungs that both directions begin with: the packet, and the kill of its interface, unless they decide. `malformed`
+/// is what a frame meets that cannot be walked.
+#[inline(always)]
+fn enter<E: Env, C: Cursor>(
+    env: &E,
+    frame: C,
+    length: usize,
+    malformed: Reason,
+) -> Result<(Packet, Killing), Reason> {
+    let killing = kill_of_interface(env);
+    let has_lifelines = env.policy().flags & Policy::LIFELINES != 0;
+    if killing == Killing::All || (killing != Killing::No && !has_lifelines && is_plain_ipv4(frame)) {
+        return Err(Reason::Kill);
+    }
+    match walk(frame, length) {
+        Walk::Ip(packet) => Ok((packet, killing)),
+        Walk::NotIp => Err(Reason::NotIp),
+        Walk::Malformed if killing != Killing::No => Err(Reason::Kill),
+        Walk::Malformed => Err(malformed),
+    }
+}
+
 /// The verdict on a frame that arrives, `length` bytes long.
 #[inline(always)]
 pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     let policy = env.policy();
-    let mut killing = kill_of_interface(env);
-    if killing == Killing::All
-        || (killing != Killing::No && policy.flags & Policy::LIFELINES == 0 && is_plain_ipv4(frame))
-    {
-        return Reason::Kill;
-    }
-    let packet = match walk(frame, length) {
-        Walk::Ip(packet) => packet,
-        Walk::NotIp => return Reason::NotIp,
-        Walk::Malformed if killing != Killing::No => return Reason::Kill,
-        Walk::Malformed => return Reason::Malformed,
+    let (packet, killing) = match enter(env, frame, length, Reason::Malformed) {
+        Ok(entered) => entered,
+        Err(decided) => return decided,
     };
     let (service, port) = service_of(env, &packet.transport, true);
-    killing = killing.or(kill_of_service(env, service));
+    let killing = killing.or(kill_of_service(env, service));
     let prefix = prefix_of(env, &packet.source);
     if killing != Killing::All && is_lifeline(prefix, port) {
         return Reason::Lifeline;
@@ -453,21 +467,13 @@ fn is_newcomer_refused<E: Env>(env: &E, hash: u64, now: u64) -> bool {
 #[inline(always)]
 pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     let policy = env.policy();
-    let mut killing = kill_of_interface(env);
-    if killing == Killing::All
-        || (killing != Killing::No && policy.flags & Policy::LIFELINES == 0 && is_plain_ipv4(frame))
-    {
-        return Reason::Kill;
-    }
-    let packet = match walk(frame, length) {
-        Walk::Ip(packet) => packet,
-        Walk::NotIp => return Reason::NotIp,
-        Walk::Malformed if killing != Killing::No => return Reason::Kill,
-        // What this host sends is not judged by its form.
-        Walk::Malformed => return Reason::Admitted,
+    // What this host sends is not judged by its form.
+    let (packet, killing) = match enter(env, frame, length, Reason::Admitted) {
+        Ok(entered) => entered,
+        Err(decided) => return decided,
     };
     let (service, port) = service_of(env, &packet.transport, false);
-    killing = killing.or(kill_of_service(env, service));
+    let killing = killing.or(kill_of_service(env, service));
     if killing != Killing::No {
         let is_lifeline = killing != Killing::All && is_lifeline(prefix_of(env, &packet.destination), port);
         return if is_lifeline { Reason::Lifeline } else { Reason::Kill };

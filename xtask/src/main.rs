@@ -28,7 +28,11 @@ enum Task {
     /// Check, then run every test. Needs root, unless SHEDDER_SKIP_PRIVILEGED=1.
     Test,
     /// Play an overload without shedder and with it, a kill and a resume, in a minute. Needs root.
-    Demo,
+    Demo {
+        /// What the overload asks for, in capacities of the server: 1 to 10.
+        #[arg(long, value_name = "FACTOR", default_value_t = 10.0, value_parser = demo::factor)]
+        overload: f64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -59,11 +63,11 @@ fn run(task: &Task, root: &Path) -> Result<()> {
         }
         Task::Check => verify::check(root),
         Task::Test => verify::test(root),
-        Task::Demo => {
+        Task::Demo { overload } => {
             setup::programs(root)?;
             setup::network()?;
             let shedder = build()?;
-            demo::run(&demo::Options { shedder, output: root.join("target/demo") })
+            demo::run(&demo::Options { shedder, output: root.join("target/demo"), overload: *overload })
         }
     }
 }

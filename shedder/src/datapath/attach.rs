@@ -15,7 +15,7 @@ use shedder_common::abi::{ABI_VERSION, Interface, MAGIC, MAX_INTERFACES, MAX_SER
 use shedder_common::hash::HashKey;
 use shedder_common::words::{KillWord, OverrideWord};
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 /// The right to change what is attached under one directory of pins: held by at most one process.
@@ -394,7 +394,7 @@ impl Undo {
         let undone = match self {
             Undo::Made(pin) => remove_link(&pin),
             Undo::Replaced(link, program) => {
-                sys::link_update(sys::as_fd(&link), sys::as_fd(&program)).map_err(anyhow::Error::from)
+                sys::link_update(link.as_fd(), program.as_fd()).map_err(anyhow::Error::from)
             }
             Undo::Entry(slot, entry) => {
                 state.interface_entries().write(slot, &entry);
@@ -467,7 +467,6 @@ fn hold(
 }
 
 fn program_id(program: &aya::programs::ProgramFd) -> Result<u32> {
-    use std::os::fd::AsFd;
     sys::program_id(program.as_fd()).context("cannot read a program's id")
 }
 
@@ -478,18 +477,15 @@ fn live_link(pin: &std::path::Path, interface: u32) -> Result<Option<OwnedFd>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot open {}", pin.display())),
     };
-    let state =
-        sys::link_state(sys::as_fd(&link)).with_context(|| format!("cannot read {}", pin.display()))?;
+    let state = sys::link_state(link.as_fd()).with_context(|| format!("cannot read {}", pin.display()))?;
     Ok((state.interface == interface).then_some(link))
 }
 
 /// Puts a program behind a link in one step.
 fn replace(link: OwnedFd, program: &aya::programs::ProgramFd) -> Result<Undo> {
-    use std::os::fd::AsFd;
-    let before = sys::link_state(sys::as_fd(&link))?.program;
+    let before = sys::link_state(link.as_fd())?.program;
     let before = sys::program_by_id(before).context("cannot open the program that is attached")?;
-    sys::link_update(sys::as_fd(&link), program.as_fd())
-        .context("the kernel refused to replace the program")?;
+    sys::link_update(link.as_fd(), program.as_fd()).context("the kernel refused to replace the program")?;
     Ok(Undo::Replaced(link, before))
 }
 

@@ -12,7 +12,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use aya_log::EbpfLogger;
 use bytemuck::Zeroable;
 use shedder_common::abi::{Ports, maps};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 /// The programs, compiled by the build script.
@@ -38,7 +38,7 @@ impl Retired {
     /// Pins it again, in place of the other.
     pub(super) fn reinstate(self) -> Result<()> {
         remove_pin(&self.pin)?;
-        sys::pin(sys::as_fd(&self.map), &self.pin)
+        sys::pin(self.map.as_fd(), &self.pin)
             .with_context(|| format!("cannot pin {} again", self.pin.display()))
     }
 }
@@ -119,7 +119,7 @@ impl Generation<'_> {
         for (name, entries) in self.sizes().into_iter().filter(|(name, _)| maps::STATE.contains(name)) {
             let pin = self.pins.map(name);
             let Ok(map) = sys::get_pinned(&pin) else { continue };
-            let MapShape { max_entries, .. } = sys::map_shape(sys::as_fd(&map))?;
+            let MapShape { max_entries, .. } = sys::map_shape(map.as_fd())?;
             if max_entries != entries {
                 tracing::info!(
                     map = name,

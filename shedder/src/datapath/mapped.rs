@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use memmap2::{MmapOptions, MmapRaw};
 use std::marker::PhantomData;
 use std::mem::{align_of, size_of};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// An array map of `T` in this process's memory.
@@ -37,7 +38,7 @@ impl<T> Mapped<T> {
     pub(super) fn open(path: &Path) -> Result<Mapped<T>> {
         let map = sys::get_pinned(path)
             .with_context(|| format!("cannot open the pinned map {}", path.display()))?;
-        let shape = sys::map_shape(sys::as_fd(&map))?;
+        let shape = sys::map_shape(map.as_fd())?;
         if shape.value_size as usize != size_of::<T>() {
             bail!(
                 "the map {} has values of {} bytes where this build has {}: it was made by another build; run that \

@@ -13,6 +13,7 @@ use super::sys;
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// Which way a program judges.
@@ -208,7 +209,7 @@ fn remove_directory(directory: &Path) -> Result<()> {
 pub(super) fn remove_link(pin: &Path) -> Result<()> {
     if let Ok(link) = sys::get_pinned(pin) {
         // Refused where the interface is gone: then it holds nothing.
-        let _ = sys::link_detach(sys::as_fd(&link));
+        let _ = sys::link_detach(link.as_fd());
     }
     remove_pin(pin)
 }

@@ -16,6 +16,7 @@ use shedder_common::class::PRIORITIES;
 use shedder_common::memory;
 use shedder_common::word::Word;
 use shedder_common::words::{KillWord, OverrideWord};
+use std::os::fd::AsFd;
 
 /// A value of a per-CPU map, in a form that aya takes.
 #[derive(Clone, Copy)]
@@ -162,7 +163,7 @@ impl State {
             }
             pins::remove_pin(&path)?;
             let map = sys::map_by_id(id).with_context(|| format!("cannot open the map {name} by its id"))?;
-            sys::pin(sys::as_fd(&map), &path).with_context(|| format!("cannot pin {}", path.display()))?;
+            sys::pin(map.as_fd(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
         }
         Ok(())
     }
@@ -276,7 +277,7 @@ impl State {
             let Ok(link) = sys::get_pinned(&self.pins.link(way, slot)) else {
                 return broken("the pinned link is gone");
             };
-            match sys::link_state(sys::as_fd(&link)) {
+            match sys::link_state(link.as_fd()) {
                 Err(error) => return broken(&format!("the link cannot be read: {error}")),
                 Ok(state) if state.interface == 0 => return broken("the link holds no interface any more"),
                 Ok(state) if state.program != expected => {
@@ -385,7 +386,7 @@ impl OfferedWork {
 }
 
 fn map_id(path: &std::path::Path) -> std::io::Result<u32> {
-    Ok(sys::map_shape(sys::as_fd(&sys::get_pinned(path)?))?.id)
+    Ok(sys::map_shape(sys::get_pinned(path)?.as_fd())?.id)
 }
 
 fn per_cpu<T: bytemuck::Pod>(path: &std::path::Path) -> Result<PerCpuArray<MapData, Value<T>>> {

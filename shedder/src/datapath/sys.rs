@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -199,9 +199,4 @@ pub(super) fn lock(directory: &Path) -> io::Result<Option<File>> {
 pub(super) fn is_still(file: &File, path: &Path) -> bool {
     let place = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
     matches!((file.metadata(), path.metadata()), (Ok(a), Ok(b)) if place(&a) == place(&b))
-}
-
-/// Keeps a borrowed descriptor's type out of the callers.
-pub(super) fn as_fd(object: &OwnedFd) -> BorrowedFd<'_> {
-    object.as_fd()
 }

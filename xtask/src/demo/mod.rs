@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a web server that is asked for ten times what it can do, without shedder and with it, and a
+//! `cargo xtask demo`: a web server that is asked for several times what it can do, without shedder and with it, and a
 //! kill.
 //!
 //! All of it happens in network namespaces that are made for it and removed after it, on links that no packet leaves.
@@ -36,6 +36,16 @@ pub(crate) struct Options {
     pub(crate) shedder: PathBuf,
     /// The directory that `summary.md`, `demo.svg` and `demo.json` are written to; made where it is not there.
     pub(crate) output: PathBuf,
+    /// What the overload asks for, in capacities of the server: 1 to 10.
+    pub(crate) overload: f64,
+}
+
+/// Reads the overload's factor from the command line.
+pub(crate) fn factor(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(factor) if (1.0..=10.0).contains(&factor) => Ok(factor),
+        _ => Err("a number from 1 to 10 is wanted: two cores can make no more load than that".into()),
+    }
 }
 
 /// What the acts are called.
@@ -59,10 +69,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     interrupt::catch()?;
     view::write("Measuring what the server can do ...\n");
-    let scene = Scene::set()?;
+    let scene = Scene::set(options.overload)?;
     let capacity = scene.capacity;
     view::write(&format!(
-        "It answers {capacity:.0} requests a second. The overload is ten times as many.\n\n"
+        "It answers {capacity:.0} requests a second. The overload is {} times as many.\n\n",
+        options.overload
     ));
     let mut stage = Stage { scene: &scene, view: View::new(), timeline: Timeline::default() };
     let server = scene.start_server()?;

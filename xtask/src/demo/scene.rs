@@ -25,8 +25,8 @@ pub(super) const TARGET: Duration = Duration::from_millis(50);
 /// When a client gives up: before its kernel would repeat a SYN, so that each request is offered once.
 pub(super) const PATIENCE: Duration = Duration::from_millis(900);
 
-/// How much of the capacity the critical and the normal clients ask for, and the overload in addition.
-const SHARES: [f64; 3] = [0.2, 0.3, 10.0];
+/// How much of the capacity the critical and the normal clients ask for.
+const SHARES: [f64; 2] = [0.2, 0.3];
 
 /// Workers of the server, and how long each is busy with one request: 500 requests a second, so that two cores can
 /// make ten times as many and serve them too.
@@ -47,22 +47,25 @@ pub(super) struct Scene {
     pub(super) epoch: Instant,
     /// Requests a second, measured.
     pub(super) capacity: f64,
+    /// The overload, in capacities.
+    overload: f64,
     /// Connections that the clients may have open at once.
     outstanding: usize,
 }
 
 impl Scene {
-    /// Makes the hosts, and measures the server's capacity.
-    pub(super) fn set() -> Result<Scene> {
+    /// Makes the hosts, and measures the server's capacity. The overload will be that many times as much.
+    pub(super) fn set(overload: f64) -> Result<Scene> {
         let open_files = raise_open_files()?;
         let outstanding = open_files
             .checked_sub(CONNECTIONS + OTHER_FILES)
             .filter(|&left| left >= nominal_capacity() as usize)
             .with_context(|| format!("{open_files} open files are too few: allow 10000 with `ulimit -n`"))?
             // The overload's requests that are under way at the same time are a second's, and half as many to spare.
-            .min((1.5 * SHARES.iter().sum::<f64>() * nominal_capacity()) as usize);
+            .min((1.5 * (SHARES.iter().sum::<f64>() + overload) * nominal_capacity()) as usize);
         let network = Network::new("demo")?;
-        let mut scene = Scene { network, epoch: Instant::now(), capacity: nominal_capacity(), outstanding };
+        let capacity = nominal_capacity();
+        let mut scene = Scene { network, epoch: Instant::now(), capacity, overload, outstanding };
         scene.capacity = scene.measure_capacity()?;
         Ok(scene)
     }
@@ -110,7 +113,7 @@ impl Scene {
     fn stream(&self, class: usize, when: &Range<Duration>) -> Stream {
         Stream {
             sources: self.sources(class),
-            rate: SHARES[class] * self.capacity,
+            rate: SHARES.get(class).unwrap_or(&self.overload) * self.capacity,
             arrivals: Arrivals::Poisson,
             from: when.start,
             until: when.end,
