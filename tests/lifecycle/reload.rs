@@ -47,6 +47,33 @@ fn a_good_file_takes_effect_at_a_reload_and_a_bad_one_leaves_the_old_in_force() 
 }
 
 #[test]
+fn a_refused_reload_that_changes_a_signal_leaves_the_old_one_at_work() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::new("reload-signal").unwrap();
+    let shedder = Shedder::new(&network);
+    // Nobody listens there: every probe is a sample that counts as a failure.
+    let probed = |interface: &str, every: &str| {
+        format!(
+            "interfaces = [\"{interface}\"]\n[[service]]\nname = \"api\"\nprotocol = \"tcp\"\nport = 8080\n\
+             signal = {{ kind = \"probe\", url = \"tcp://127.0.0.1:1\", every = \"{every}\" }}\n"
+        )
+    };
+    let daemon = shedder.ready_daemon(&probed("$IF", "20ms")).unwrap();
+    let metric =
+        |name: &str, labels: &[(&str, &str)]| endpoint::metric(&network.server, name, labels).unwrap();
+    let failures = || metric("shedder_signal_failures_total", &[("service", "api")]);
+
+    shedder.config(&probed("none0", "25ms"));
+    daemon.signal(Signal::SIGHUP).unwrap();
+    until("the refusal", || metric("shedder_config_reload_failures_total", &[]) == 1.0);
+    let seen = failures();
+    until("more samples", || failures() > seen + 20.0);
+    assert!(endpoint::is_ready(&network.server));
+}
+
+#[test]
 fn a_daemon_that_is_asked_to_end_detaches() {
     if !privileged::require() {
         return;

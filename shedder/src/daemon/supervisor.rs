@@ -139,10 +139,9 @@ impl Supervisor {
 
     /// Reads the configuration again. Where anything about it is wrong, the old one stays in force.
     fn reload(&mut self, signals: &mut Signals) {
-        let _ = sd_notify::notify(
-            false,
-            &[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)],
-        );
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            let _ = sd_notify::notify(false, &[NotifyState::Reloading, now]);
+        }
         let old = self.live.load_full();
         let reloaded = (|| {
             let config = self.source.load()?;
@@ -160,14 +159,21 @@ impl Supervisor {
                 tracing::info!("the new configuration is in force");
             }
             Err(error) => {
-                if let Err(error) = signals.reconfigure(&old.config) {
-                    tracing::error!("cannot go back to the old signals: {error:#}");
-                }
+                self.go_back(&old, signals);
                 lock(&self.published).counters.config_reload_failures += 1;
                 tracing::error!("the new configuration is refused, the old one stays in force: {error:#}");
             }
         }
         let _ = sd_notify::notify(false, &[NotifyState::Ready]);
+    }
+
+    /// Observes again what it did before a reload that was refused: signals that had changed begin anew.
+    fn go_back(&self, old: &Live, signals: &mut Signals) {
+        let reopened = signals.reconfigure(&old.config).and_then(|()| State::open(old.state.pins()));
+        match reopened {
+            Ok(state) => self.follow(old.config.clone(), state, signals),
+            Err(error) => tracing::error!("cannot go back to the old signals: {error:#}"),
+        }
     }
 
     /// Compares what is desired with what the kernel holds, and mends.
