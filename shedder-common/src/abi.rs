@@ -3,12 +3,13 @@
 use crate::bucket::{Rate, Set};
 use crate::class::{PRIORITIES, SHED_NOTHING};
 use crate::hash::HashKey;
+use crate::histogram::BUCKETS;
 use crate::reason::REASONS;
 use crate::word::Word;
 use bytemuck::{Pod, Zeroable};
 
 /// Changes whenever anything in this file, or the meaning of a word in a map, does.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// First word of [`Meta`], so that a foreign map is told from ours.
 pub const MAGIC: u32 = 0x5348_4544;
@@ -55,10 +56,13 @@ pub mod maps {
     /// [`Service`](super::Service)s.
     pub const SERVICES: &str = "SERVICES";
 
+    /// [`FlowSet`](super::FlowSet)s: the flows whose requests are measured.
+    pub const FLOWS: &str = "FLOWS";
+
     /// State: lives as long as the pins, whatever program or daemon comes and goes.
-    pub const STATE: [&str; 12] = [
+    pub const STATE: [&str; 13] = [
         META, KILLS, CONTROL, COUNTERS, PACKETS, BYTES, NEW_FLOWS, SHARED, PROVEN, UDP_FLOWS, INTERFACES,
-        SERVICES,
+        SERVICES, FLOWS,
     ];
 
     /// [`PrefixPolicy`](super::PrefixPolicy) by [`Prefix4`](super::Prefix4).
@@ -70,8 +74,11 @@ pub mod maps {
     /// [`Offered`](super::Offered), per CPU and service.
     pub const OFFERED: &str = "OFFERED";
 
+    /// [`Measured`](super::Measured), per CPU and service.
+    pub const MEASURED: &str = "MEASURED";
+
     /// Policy: made anew with each configuration, and replaced together with the programs that read it.
-    pub const POLICY: [&str; 4] = [PREFIXES4, PREFIXES6, PORTS, OFFERED];
+    pub const POLICY: [&str; 5] = [PREFIXES4, PREFIXES6, PORTS, OFFERED, MEASURED];
 }
 
 /// What these maps are. Written last when they are made: maps without it are not finished.
@@ -112,15 +119,24 @@ pub struct Control {
     pub services: [ServiceControl; MAX_SERVICES],
 }
 
-/// What the loop and a person say of one service.
-#[repr(C)]
-#[derive(Debug)]
+/// What the loop and a person say of one service, on a line of its own.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
 pub struct ServiceControl {
     /// Written by the loop: priorities that are not shed, counted from the top, minus [`SHED_NOTHING`]: the cutoff
     /// in a form in which a fresh map's zero sheds nothing. See [`ServiceControl::cutoff`].
     pub shed: Word,
     /// [`OverrideWord`](crate::words::OverrideWord) of this service.
     pub override_word: Word,
+    /// [`ReflexWord`](crate::words::ReflexWord): written by the loop in each turn.
+    pub reflex: Word,
+    /// Answers since the loop's last turn that were later than the reflex allows. Counted on egress by any CPU, now and
+    /// then one too few; set to 0 by the loop when it arms the reflex again.
+    pub late: Word,
+    /// Flows are measured whose hash, as 32 bits, is at least this; 0: all. Written by the loop.
+    pub skip: Word,
+    /// Keeps the line whole.
+    pub spare: [Word; 3],
 }
 
 impl ServiceControl {
@@ -253,6 +269,88 @@ pub struct Offered {
 /// Places for priorities: the next power of two, so that the verifier sees an index inside the array.
 pub const OFFERED_PLACES: usize = (PRIORITIES as usize).next_power_of_two();
 
+/// What one CPU saw of one service's measured flows: the passive signal. Every count wraps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Measured {
+    /// Requests that were answered, by [`bucket`](crate::histogram::bucket) of the time from the request's first byte
+    /// that arrived to the answer's first byte that left.
+    pub answered: [u32; BUCKETS],
+    /// Requests that ended without an answer, by the bucket of the time that they had waited by then: the peer gave
+    /// up, or this host closed or reset the connection.
+    pub abandoned: [u32; BUCKETS],
+    /// By [`Exchange`].
+    pub exchanges: [u32; EXCHANGES],
+}
+
+/// What happens between a service and its peers, counted for the flows that are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exchange {
+    /// A request arrived.
+    Request = 0,
+    /// A connection was asked for: the first SYN of a flow.
+    Syn = 1,
+    /// A connection was asked for again, which was not answered yet.
+    SynRepeated = 2,
+    /// A connection was agreed to: SYN and ACK left.
+    SynAnswered = 3,
+    /// A connection was refused: RST left where a SYN had come.
+    Refused = 4,
+    /// An established connection was reset by this host.
+    ResetByHost = 5,
+    /// An established connection was reset by the peer.
+    ResetByPeer = 6,
+    /// A request ended without an answer because this host closed or reset the connection.
+    ClosedUnanswered = 7,
+    /// An answer left whose request had been lost from the measurement.
+    Unmatched = 8,
+    /// A flow was not measured, because every way of its set was taken by requests in flight.
+    NoPlace = 9,
+    /// A plaintext HTTP/1 answer of status 200 to 299 left.
+    Status2xx = 10,
+    /// One of status 300 to 399.
+    Status3xx = 11,
+    /// One of status 400 to 499.
+    Status4xx = 12,
+    /// One of status 500 to 599.
+    Status5xx = 13,
+}
+
+/// Room for [`Exchange`]s; a power of two.
+pub const EXCHANGES: usize = 32;
+
+/// Sets in the table of measured flows: room for 16,384 of them.
+pub const FLOW_SETS: usize = 2048;
+
+/// Flows that share a set.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct FlowSet {
+    /// Which flows these are: see [`flows`](crate::flows).
+    pub keys: Set,
+    /// Way by way.
+    pub flows: [Flow; crate::bucket::WAYS],
+}
+
+/// One flow that is measured. Only ingress writes `arrived` and `batches`, only egress writes `answered`, and whoever
+/// takes the place for a new flow writes all of it.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct Flow {
+    /// What ingress has seen of the flow.
+    pub arrived: Word,
+    /// What egress has seen of the flow.
+    pub answered: Word,
+    /// Requests that arrived together, a ring.
+    pub batches: [Word; FLOW_BATCHES],
+    /// Keeps the lines whole.
+    pub spare: [Word; 6],
+}
+
+/// Batches of requests that a flow may have in flight; a power of two.
+pub const FLOW_BATCHES: usize = 8;
+
 /// Which service a local port belongs to, for TCP and UDP.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -270,11 +368,32 @@ pub struct PortEntry(pub u16);
 impl PortEntry {
     const PRESENT: u16 = 1 << 15;
     const EVERY_PACKET: u16 = 1 << 14;
+    const MEASURED: u16 = 1 << 13;
+    const SINCE_LAST_BYTE: u16 = 1 << 12;
 
     /// The entry of a service.
     pub const fn new(slot: u8, class: u8, every_packet: bool) -> PortEntry {
         let flags = Self::PRESENT | if every_packet { Self::EVERY_PACKET } else { 0 };
         PortEntry(flags | (class as u16 & 7) << 8 | slot as u16)
+    }
+
+    /// The same entry, of a service whose requests and answers are measured: from a request's first byte, or from its
+    /// last.
+    pub const fn measured(self, since_last_byte: bool) -> PortEntry {
+        let since = if since_last_byte { Self::SINCE_LAST_BYTE } else { 0 };
+        PortEntry(self.0 | Self::MEASURED | since)
+    }
+
+    /// Whether a request's time counts from its last byte that arrived before the answer, not from its first.
+    #[inline(always)]
+    pub const fn is_since_last_byte(self) -> bool {
+        self.0 & Self::SINCE_LAST_BYTE != 0
+    }
+
+    /// Whether the service's requests and answers are measured.
+    #[inline(always)]
+    pub const fn is_measured(self) -> bool {
+        self.0 & Self::MEASURED != 0
     }
 
     /// Whether the port belongs to a service.
@@ -422,6 +541,8 @@ impl Policy {
     pub const SERVICES: u32 = 4;
     /// There are lifelines.
     pub const LIFELINES: u32 = 8;
+    /// There are services whose requests and answers are measured.
+    pub const MEASURED: u32 = 16;
 
     /// Without a live daemon nothing is shed adaptively.
     pub const POSTURE_OPEN: u32 = 0;
@@ -440,8 +561,8 @@ macro_rules! assert_layout {
 assert_layout! {
     Meta: 48, 8;
     Kills: 8 * (1 + MAX_INTERFACES + MAX_SERVICES), 8;
-    ServiceControl: 16, 8;
-    Control: 16 + 16 * MAX_SERVICES, 8;
+    ServiceControl: 64, 64;
+    Control: 64 + 64 * MAX_SERVICES, 64;
     Cell: 16, 8;
     InterfaceCounters: 4 * 16 * REASONS + 8 * EVENTS, 8;
     Shared: 256, 64;
@@ -449,6 +570,9 @@ assert_layout! {
     Interface: 56, 4;
     Service: 72, 8;
     Offered: 4 * OFFERED_PLACES, 4;
+    Measured: 4 * (2 * BUCKETS + EXCHANGES), 4;
+    Flow: 128, 64;
+    FlowSet: 64 + 8 * 128, 64;
     Ports: 4 * 65536, 2;
     Rate: 16, 8;
     Limits: 48, 8;

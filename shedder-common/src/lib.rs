@@ -10,7 +10,9 @@
 pub mod abi;
 pub mod bucket;
 pub mod class;
+pub mod flows;
 pub mod hash;
+pub mod histogram;
 #[cfg(feature = "host")]
 pub mod host;
 pub mod ladder;

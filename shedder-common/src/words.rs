@@ -126,3 +126,64 @@ impl OverrideWord {
         OverrideWord(self.0 & !0x3ff | cutoff as u64)
     }
 }
+
+/// When the kernel sheds by itself between two turns of the loop, and how much: none, or a delay, how many answers may
+/// exceed it, and a cutoff.
+///
+/// From the top: 32 bits of delay in units of 2^10 ns (1.02 us), 22 bits of answers, 10 bits of cutoff. Zero is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ReflexWord(pub u64);
+
+impl ReflexWord {
+    /// No reflex.
+    pub const NONE: ReflexWord = ReflexWord(0);
+
+    const UNIT: u32 = 10;
+    const MOST_ANSWERS: u32 = (1 << 22) - 1;
+
+    /// Shed everything at or past `cutoff` once `answers` (at least 1, held to 2^22 - 1) have taken longer than `delay`
+    /// nanoseconds (held to 73 minutes).
+    pub const fn new(delay: u64, answers: u32, cutoff: u32) -> ReflexWord {
+        let units = delay >> Self::UNIT;
+        let units = if units == 0 {
+            1
+        } else if units > u32::MAX as u64 {
+            u32::MAX as u64
+        } else {
+            units
+        };
+        let answers = if answers == 0 {
+            1
+        } else if answers > Self::MOST_ANSWERS {
+            Self::MOST_ANSWERS
+        } else {
+            answers
+        };
+        let cutoff = if cutoff > SHED_NOTHING { SHED_NOTHING } else { cutoff };
+        ReflexWord(units << 32 | (answers as u64) << 10 | cutoff as u64)
+    }
+
+    /// Whether there is one.
+    #[inline(always)]
+    pub const fn is_armed(self) -> bool {
+        self.0 != 0
+    }
+
+    /// The delay that is far past the target, in nanoseconds.
+    #[inline(always)]
+    pub const fn delay(self) -> u64 {
+        self.0 >> 32 << Self::UNIT
+    }
+
+    /// Whether as many late answers trip it.
+    #[inline(always)]
+    pub const fn is_tripped_by(self, late: u64) -> bool {
+        self.is_armed() && late >= (self.0 >> 10 & Self::MOST_ANSWERS as u64)
+    }
+
+    /// The cutoff while it is tripped.
+    #[inline(always)]
+    pub const fn cutoff(self) -> u32 {
+        (self.0 & 0x3ff) as u32
+    }
+}

@@ -81,7 +81,7 @@ proptest! {
 
     #[test]
     fn the_cutoff_of_a_service_comes_back(cutoff in 0u32..2_000) {
-        let control = ServiceControl { shed: Word::default(), override_word: Word::default() };
+        let control = ServiceControl::default();
         prop_assert_eq!(control.cutoff(), SHED_NOTHING);
         control.set_cutoff(cutoff);
         prop_assert_eq!(control.cutoff(), cutoff.min(SHED_NOTHING));
@@ -89,7 +89,7 @@ proptest! {
 
     #[test]
     fn no_word_in_the_map_makes_a_cutoff_out_of_range(shed: u64) {
-        let control = ServiceControl { shed: Word::new(shed), override_word: Word::default() };
+        let control = ServiceControl { shed: Word::new(shed), ..ServiceControl::default() };
         prop_assert!(control.cutoff() <= SHED_NOTHING);
     }
 }

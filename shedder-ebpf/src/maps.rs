@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use shedder_common::abi::{
-    Control, Interface, InterfaceCounters, Kills, MAX_INTERFACES, MAX_SERVICES, Meta, Offered, Ports,
+    Control, FLOW_SETS, FlowSet, Interface, InterfaceCounters, Kills, MAX_INTERFACES, MAX_SERVICES, Measured, Meta, Offered, Ports,
     Prefix4, Prefix6, PrefixPolicy, Service, Shared,
 };
 use shedder_common::bucket::Set;
@@ -34,6 +34,8 @@ pub static UDP_FLOWS: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static INTERFACES: Array<Interface> = Array::with_max_entries(MAX_INTERFACES as u32, BPF_F_MMAPABLE);
 #[map]
+pub static FLOWS: Array<FlowSet> = Array::with_max_entries(FLOW_SETS as u32, BPF_F_MMAPABLE);
+#[map]
 pub static SERVICES: Array<Service> = Array::with_max_entries(MAX_SERVICES as u32, BPF_F_MMAPABLE);
 
 // Policy: made anew with each configuration.
@@ -46,3 +48,5 @@ pub static PREFIXES6: HashMap<Prefix6, PrefixPolicy> = HashMap::with_max_entries
 pub static PORTS: Array<Ports> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static OFFERED: PerCpuArray<Offered> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static MEASURED: PerCpuArray<Measured> = PerCpuArray::with_max_entries(1, 0);

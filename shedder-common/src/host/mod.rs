@@ -58,10 +58,7 @@ impl Host {
             control: Box::new(Control {
                 lease: Default::default(),
                 host_override: Default::default(),
-                services: std::array::from_fn(|_| crate::abi::ServiceControl {
-                    shed: Default::default(),
-                    override_word: Default::default(),
-                }),
+                services: std::array::from_fn(|_| crate::abi::ServiceControl::default()),
             }),
             buckets: std::array::from_fn(|_| sets(policy.set_mask)),
             shared: Shared::default(),

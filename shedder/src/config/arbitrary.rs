@@ -172,7 +172,9 @@ fn signal(control: &Control, target: Duration) -> impl Strategy<Value = Signal> 
     let least_timeout = 10_000_000.max(target.as_nanos() as u64);
     let probe = (probe(), nanoseconds(5_000_000, most_every), nanoseconds(least_timeout, 60_000_000_000))
         .prop_map(|(target, every, timeout)| Signal::Probe { target, every, timeout });
-    prop_oneof![Just(Signal::None), Just(Signal::Push), probe]
+    let passive = prop_oneof![Just(Since::FirstByte), Just(Since::LastByte)]
+        .prop_map(|since| Signal::Passive { since });
+    prop_oneof![passive, Just(Signal::None), Just(Signal::Push), probe]
 }
 
 fn probe() -> impl Strategy<Value = ProbeTarget> {

@@ -41,9 +41,17 @@ const SHEDS: Word<Shed> =
     Word { words: &[("new-flows", Shed::NewFlows), ("packets", Shed::Packets)], foreign: &[] };
 
 const SIGNALS: Word<SignalKind> = Word {
-    words: &[("probe", SignalKind::Probe), ("push", SignalKind::Push), ("none", SignalKind::None)],
-    foreign: &["passive", "prometheus"],
+    words: &[
+        ("passive", SignalKind::Passive),
+        ("probe", SignalKind::Probe),
+        ("push", SignalKind::Push),
+        ("none", SignalKind::None),
+    ],
+    foreign: &["prometheus"],
 };
+
+const SINCE: Word<Since> =
+    Word { words: &[("first-byte", Since::FirstByte), ("last-byte", Since::LastByte)], foreign: &[] };
 
 const PER_SECOND: Integer<u64> = Integer { min: 1, max: 1_000_000_000, zero: Some("no limit") };
 
@@ -417,6 +425,7 @@ impl Section for Service {
 /// The word for a [`Signal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalKind {
+    Passive,
     Probe,
     Push,
     None,
@@ -425,22 +434,30 @@ pub(super) enum SignalKind {
 /// A [`Signal`] as the file says it: not every key goes with every kind.
 pub(super) struct SignalKeys {
     pub(super) kind: Option<SignalKind>,
+    pub(super) since: Option<Since>,
     pub(super) url: Option<ProbeTarget>,
     pub(super) every: Option<Duration>,
     pub(super) timeout: Option<Duration>,
 }
 
 impl SignalKeys {
-    /// The keys that only a probe has.
-    pub(super) const OF_PROBE: [&'static str; 3] = ["url", "every", "timeout"];
+    /// The keys that only one kind has, and its name.
+    pub(super) const OWN: [(&'static str, SignalKind, &'static str); 4] = [
+        ("since", SignalKind::Passive, "passive"),
+        ("url", SignalKind::Probe, "probe"),
+        ("every", SignalKind::Probe, "probe"),
+        ("timeout", SignalKind::Probe, "probe"),
+    ];
 }
 
 impl From<&Signal> for SignalKeys {
     fn from(signal: &Signal) -> Self {
-        let bare = |kind| SignalKeys { kind: Some(kind), url: None, every: None, timeout: None };
+        let bare = |kind| SignalKeys { kind: Some(kind), since: None, url: None, every: None, timeout: None };
         match signal {
+            Signal::Passive { since } => SignalKeys { since: Some(*since), ..bare(SignalKind::Passive) },
             Signal::Probe { target, every, timeout } => SignalKeys {
                 kind: Some(SignalKind::Probe),
+                since: None,
                 url: Some(target.clone()),
                 every: Some(*every),
                 timeout: Some(*timeout),
@@ -455,7 +472,8 @@ impl Section for SignalKeys {
     const HEADER: &'static str = "a service's `signal`";
     const ABOUT: &'static str = "Where the service's latency is observed: `signal = { kind = \"probe\", url = \
                                  \"http://127.0.0.1:8080/\" }` or a table `[service.signal]` after the service's other \
-                                 keys. Left out, it is `{ kind = \"none\" }`. A `probe` is asked for by the daemon: a \
+                                 keys. Left out, it is `{ kind = \"passive\" }`: the programs see \
+                                 each request arrive and its answer leave. A `probe` is asked for by the daemon: a \
                                  GET over plain HTTP, for which any status below 500 is an answer, or a TCP \
                                  connection that opens. With `push` the application sends its latencies to the \
                                  socket `endpoint.push`. With `none` there is no loop: the service has its class, \
@@ -465,15 +483,25 @@ impl Section for SignalKeys {
             name: "kind",
             kind: SIGNALS,
             absent: Absent::Mistake,
-            meaning: "Which signal. The other keys go with `probe` only.",
+            meaning: "Which signal.",
             get: |signal| signal.kind,
             set: |signal, value| signal.kind = Some(value),
+        },
+        &Key::<Self, _> {
+            name: "since",
+            kind: SINCE,
+            absent: Absent::Default,
+            meaning: "With `passive` only: from when a request's time counts, which ends with the answer's first byte: \
+                      from its `first-byte`, or from its `last-byte` before the answer, so that clients that send \
+                      slowly do not count.",
+            get: |signal| signal.since,
+            set: |signal, value| signal.since = Some(value),
         },
         &Key::<Self, _> {
             name: "url",
             kind: ProbeUrl,
             absent: Absent::Means("required for `probe`"),
-            meaning: "What is asked. The address is an IP address (IPv6 in brackets) or `localhost`, which is \
+            meaning: "With `probe` only: what is asked. The address is an IP address (IPv6 in brackets) or `localhost`, which is \
                       127.0.0.1: the loop must not wait for a resolver. `http` has the port 80 unless given.",
             get: |signal| signal.url.clone(),
             set: |signal, value| signal.url = Some(value),
@@ -482,7 +510,7 @@ impl Section for SignalKeys {
             name: "every",
             kind: milliseconds(5, 10 * SECOND),
             absent: Absent::Default,
-            meaning: "From one probe to the next; `control.min_samples` of them must fit into `control.window` where that is given.",
+            meaning: "With `probe` only: from one to the next; `control.min_samples` of them must fit into `control.window` where that is given.",
             get: |signal| signal.every,
             set: |signal, value| signal.every = Some(value),
         },
@@ -490,14 +518,20 @@ impl Section for SignalKeys {
             name: "timeout",
             kind: milliseconds(10, MINUTE),
             absent: Absent::Means("ten times `target`, but at least `\"1s\"` and at most `\"1m\"`"),
-            meaning: "After which a probe is a failure; at least `target`.",
+            meaning: "With `probe` only: after which it is a failure; at least `target`.",
             get: |signal| signal.timeout,
             set: |signal, value| signal.timeout = Some(value),
         },
     ];
 
     fn blank() -> SignalKeys {
-        SignalKeys { kind: None, url: None, every: Some(Signal::PROBE_EVERY), timeout: None }
+        SignalKeys {
+            kind: None,
+            since: Some(Since::default()),
+            url: None,
+            every: Some(Signal::PROBE_EVERY),
+            timeout: None,
+        }
     }
 }
 

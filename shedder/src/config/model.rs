@@ -142,7 +142,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service of which a file says no more than this; without a signal.
+    /// A service of which a file says no more than this.
     pub fn new(name: impl Into<String>, protocol: Protocol, port: u16) -> Service {
         Service {
             name: name.into(),
@@ -152,7 +152,7 @@ impl Service {
             target: Duration::from_millis(50),
             quantile: 0.99,
             shed: Shed::NewFlows,
-            signal: Signal::None,
+            signal: Signal::Passive { since: Since::default() },
         }
     }
 }
@@ -178,6 +178,11 @@ pub enum Shed {
 /// Where a service's latency is observed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Signal {
+    /// Seen by the programs in the kernel: `{ kind = "passive" }`.
+    Passive {
+        /// From when a request's time counts.
+        since: Since,
+    },
     /// Asked for by the daemon: `{ kind = "probe", url = "http://127.0.0.1:8080/" }` or `url = "tcp://127.0.0.1:5432"`.
     Probe {
         /// What is asked.
@@ -194,7 +199,22 @@ pub enum Signal {
     None,
 }
 
+/// From when a request's time counts in a passive signal, which ends with the answer's first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Since {
+    /// From its first byte: how long the client waits, its own slowness included.
+    #[default]
+    FirstByte,
+    /// From its last byte before the answer: what the service takes, however slowly a client sends.
+    LastByte,
+}
+
 impl Signal {
+    /// Whether the programs see it.
+    pub fn is_passive(&self) -> bool {
+        matches!(self, Signal::Passive { .. })
+    }
+
     /// How often a probe is made unless configured.
     pub const PROBE_EVERY: Duration = Duration::from_millis(20);
 

@@ -104,7 +104,7 @@ fn fitting_window(config: &Config) -> Duration {
     let Control { interval, min_samples, window, .. } = config.control;
     let slowest_probe = config.services.iter().filter_map(|service| match service.signal {
         Signal::Probe { every, .. } => Some(every),
-        Signal::Push | Signal::None => None,
+        Signal::Passive { .. } | Signal::Push | Signal::None => None,
     });
     let for_probes = slowest_probe.max().unwrap_or_default().saturating_mul(min_samples.saturating_add(1));
     window.max(interval).max(for_probes).min(Control::LONGEST_WINDOW)
@@ -139,14 +139,17 @@ fn read_tables<S: Section>(
 
 fn read_signal(service: &Table<'_>, target: Duration, mistakes: &mut Mistakes) -> Signal {
     const FORM: &str = "signal = { kind = \"probe\", url = \"http://127.0.0.1:8080/\" }";
-    let Some(table) = service.table("signal", FORM, mistakes) else { return Signal::None };
+    const UNSAID: Signal = Signal::Passive { since: Since::FirstByte };
+    let Some(table) = service.table("signal", FORM, mistakes) else { return UNSAID };
     let keys: SignalKeys = table.read(mistakes);
-    if matches!(keys.kind, Some(SignalKind::Push | SignalKind::None)) {
-        for name in SignalKeys::OF_PROBE {
-            table.refuse(name, "goes with kind = \"probe\" only: remove it, or change the kind", mistakes);
+    for (name, kind, word) in SignalKeys::OWN {
+        if keys.kind.is_some_and(|own| own != kind) {
+            let message = format!("goes with kind = \"{word}\" only: remove it, or change the kind");
+            table.refuse(name, &message, mistakes);
         }
     }
     match keys.kind {
+        Some(SignalKind::Passive) => Signal::Passive { since: keys.since.unwrap_or_default() },
         Some(SignalKind::Probe) => {
             if !table.has("url") {
                 table.missing("url", &ProbeUrl.describe(), mistakes);
@@ -159,6 +162,7 @@ fn read_signal(service: &Table<'_>, target: Duration, mistakes: &mut Mistakes) -
             }
         }
         Some(SignalKind::Push) => Signal::Push,
-        Some(SignalKind::None) | None => Signal::None,
+        Some(SignalKind::None) => Signal::None,
+        None => UNSAID,
     }
 }

@@ -166,7 +166,7 @@ fn the_signal_may_be_a_table_of_its_own() {
     assert_eq!(inline.services[0].signal, Signal::Push);
     assert_eq!(inline, table);
     assert_eq!(inline, dotted);
-    assert_eq!(valid(&service("")).services[0].signal, Signal::None);
+    assert_eq!(valid(&service("")).services[0].signal, Signal::Passive { since: Since::FirstByte });
 }
 
 #[test]
@@ -219,7 +219,11 @@ fn keys_that_are_wrong_by_themselves() {
         ("signal = \"push\"", "service[0].signal", "signal = { kind"),
         ("signal = {}", "service[0].signal.kind", "is missing"),
         ("signal.url = \"tcp://127.0.0.1:1\"", "service[0].signal.kind", "is missing"),
-        ("signal = { kind = \"passive\" }", "service[0].signal.kind", "one of \"probe\", \"push\""),
+        (
+            "signal = { kind = \"prometheus\" }",
+            "service[0].signal.kind",
+            "one of \"passive\", \"probe\", \"push\"",
+        ),
         ("signal = { kind = \"prometheus\" }", "service[0].signal.kind", "not in this build"),
         ("signal = { kind = \"probe\" }", "service[0].signal.url", "is missing"),
         ("signal = { kind = \"push\", every = \"1s\" }", "service[0].signal.every", "\"probe\" only"),

@@ -238,7 +238,7 @@ fn controlled(live: &Live, mut old: Vec<Controlled>) -> Vec<Controlled> {
         }
         let failure = match service.signal {
             Signal::Probe { timeout, .. } => timeout.max(service.target * 5),
-            Signal::Push | Signal::None => service.target * 5,
+            Signal::Passive { .. } | Signal::Push | Signal::None => service.target * 5,
         };
         Some(Controlled {
             slot,

@@ -13,7 +13,7 @@ use aya::programs::{ProgramError, TcAttachType, XdpMode};
 use bytemuck::Zeroable;
 use shedder_common::abi::{ABI_VERSION, Interface, MAGIC, MAX_INTERFACES, MAX_SERVICES, Meta, Service};
 use shedder_common::hash::HashKey;
-use shedder_common::words::{KillWord, OverrideWord};
+use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -355,6 +355,8 @@ fn name_services(state: &State, config: &Config, slots: &[u8]) {
             state.set_kill(Scope::Service(slot), KillWord::NONE);
             state.set_override(Some(slot), OverrideWord::NONE);
             state.set_cutoff(slot, shedder_common::class::SHED_NOTHING);
+            state.set_reflex(slot, ReflexWord::NONE);
+            state.set_measured_share(slot, 1.0);
         }
         let Some(new) = new else {
             if old.is_some() {

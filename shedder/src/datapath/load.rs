@@ -97,7 +97,7 @@ impl Programs {
 
 impl Generation<'_> {
     /// How many entries each map has that the configuration sizes.
-    fn sizes(&self) -> [(&'static str, u32); 8] {
+    fn sizes(&self) -> [(&'static str, u32); 9] {
         let sets = self.compiled.bucket_sets;
         let at_least_one = |count: usize| count.max(1) as u32;
         [
@@ -109,6 +109,7 @@ impl Generation<'_> {
             (maps::PREFIXES4, at_least_one(self.compiled.prefixes4.len())),
             (maps::PREFIXES6, at_least_one(self.compiled.prefixes6.len())),
             (maps::OFFERED, self.compiled.offered_slots),
+            (maps::MEASURED, self.compiled.offered_slots),
         ]
     }
 

@@ -32,6 +32,8 @@ unsafe impl Words for shedder_common::abi::Kills {}
 unsafe impl Words for shedder_common::abi::Control {}
 // SAFETY: as above.
 unsafe impl Words for shedder_common::bucket::Set {}
+// SAFETY: as above.
+unsafe impl Words for shedder_common::abi::FlowSet {}
 
 impl<T> Mapped<T> {
     /// Maps the pinned map at `path`, whose values must have the size of `T`.

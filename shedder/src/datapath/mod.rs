@@ -3,6 +3,7 @@
 mod attach;
 mod load;
 mod mapped;
+mod measured;
 mod netlink;
 mod pins;
 mod policy;
@@ -10,6 +11,7 @@ mod state;
 mod sys;
 
 pub use attach::{Datapath, interface_index};
+pub use measured::Measurements;
 pub use pins::Pins;
 pub use state::{Attachment, InterfaceState, OfferedWork, Scope, ServiceState, State};
 pub use sys::monotonic;

@@ -1,6 +1,6 @@
 //! From a configuration to what a program is loaded with. Pure: nothing here touches a map.
 
-use crate::config::{Config, Mode, Posture, Protocol, Rates, Rule, Shed};
+use crate::config::{Config, Mode, Posture, Protocol, Rates, Rule, Shed, Signal, Since};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use shedder_common::abi::{
     ABI_VERSION, Limits, MAX_LIFELINE_PORTS, MAX_PREFIX_LENGTHS, Policy, PortEntry, Prefix4, Prefix6,
@@ -69,6 +69,7 @@ pub(super) fn compile(config: &Config, slots: &[u8], key: HashKey, tick: Duratio
     flag(is_fine, Policy::PRECISE_CLOCK);
     flag(!config.services.is_empty(), Policy::SERVICES);
     flag(!config.lifelines.is_empty(), Policy::LIFELINES);
+    flag(config.services.iter().any(|service| service.signal.is_passive()), Policy::MEASURED);
 
     let mut prefixes4 = Vec::new();
     let mut prefixes6 = Vec::new();
@@ -82,6 +83,10 @@ pub(super) fn compile(config: &Config, slots: &[u8], key: HashKey, tick: Duratio
     let (lengths6, length_count6) = lengths(prefixes6.iter().map(|(prefix, _)| prefix.length as u32));
     let ports = config.services.iter().zip(slots).map(|(service, &slot)| {
         let entry = PortEntry::new(slot, service.class as u8, service.shed == Shed::Packets);
+        let entry = match service.signal {
+            Signal::Passive { since } => entry.measured(since == Since::LastByte),
+            _ => entry,
+        };
         (service.protocol, service.port, entry)
     });
     let offered_none = slots.iter().map(|&slot| slot as u32 + 1).max().unwrap_or(0);

@@ -1,6 +1,7 @@
 //! The pinned state: what every command reads and writes, with or without a daemon.
 
 use super::mapped::Mapped;
+use super::measured::Measurements;
 use super::pins::{self, Pins, Way};
 use super::sys;
 use super::{AttachedMode, NotAttached};
@@ -15,8 +16,11 @@ use shedder_common::bucket::{self, Set};
 use shedder_common::class::PRIORITIES;
 use shedder_common::memory;
 use shedder_common::word::Word;
-use shedder_common::words::{KillWord, OverrideWord};
+use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
 use std::os::fd::AsFd;
+
+/// One more than the highest hash of a flow.
+const SKIP_ALL: f64 = (1u64 << 32) as f64;
 
 /// A value of a per-CPU map, in a form that aya takes.
 #[derive(Clone, Copy)]
@@ -334,6 +338,36 @@ impl State {
         Ok(OfferedWork { slots: map.len() as usize, map })
     }
 
+    /// What the programs in force measured, to be read again and again.
+    pub fn measurements(&self) -> Result<Measurements> {
+        let measured = self.pins.policy_map(self.meta.read(0).generation, maps::MEASURED);
+        Measurements::open(&measured, &self.pins.map(maps::FLOWS))
+    }
+
+    /// Arms the reflex of a service anew, or disarms it, and hands back to the loop: late answers count from 0 again.
+    pub fn set_reflex(&self, service: usize, word: ReflexWord) {
+        let control = &self.control.get(0).services[service];
+        control.reflex.store(word.0);
+        control.late.store(0);
+    }
+
+    /// The reflex of a service, and the late answers since it was armed.
+    pub fn reflex(&self, service: usize) -> (ReflexWord, u64) {
+        let control = &self.control.get(0).services[service];
+        (ReflexWord(control.reflex.load()), control.late.load())
+    }
+
+    /// The fraction of a service's flows that is measured, above 0 to 1.
+    pub fn measured_share(&self, service: usize) -> f64 {
+        1.0 - self.control.get(0).services[service].skip.load() as f64 / SKIP_ALL
+    }
+
+    /// Sets the fraction of a service's flows that is measured, held to 1/65,536 to 1.
+    pub fn set_measured_share(&self, service: usize, share: f64) {
+        let skip = (1.0 - share.clamp(1.0 / 65536.0, 1.0)) * SKIP_ALL;
+        self.control.get(0).services[service].skip.store(skip as u64);
+    }
+
     /// How many sources have state in the tables of buckets, and how many are proven, at `now`. Reads some megabytes.
     pub fn count_sources(&self, now: u64) -> Result<(u64, u64)> {
         let live_buckets = |name| -> Result<u64> {
@@ -389,7 +423,7 @@ fn map_id(path: &std::path::Path) -> std::io::Result<u32> {
     Ok(sys::map_shape(sys::get_pinned(path)?.as_fd())?.id)
 }
 
-fn per_cpu<T: bytemuck::Pod>(path: &std::path::Path) -> Result<PerCpuArray<MapData, Value<T>>> {
+pub(super) fn per_cpu<T: bytemuck::Pod>(path: &std::path::Path) -> Result<PerCpuArray<MapData, Value<T>>> {
     let data =
         MapData::from_pin(path).with_context(|| format!("cannot open the pinned map {}", path.display()))?;
     PerCpuArray::try_from(Map::PerCpuArray(data)).with_context(|| {

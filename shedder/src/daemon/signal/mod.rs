@@ -73,7 +73,8 @@ impl Signals {
                 continue;
             }
             let probe = match &service.signal {
-                Signal::None => continue,
+                // The control thread reads what the kernel measured by itself.
+                Signal::Passive { .. } | Signal::None => continue,
                 Signal::Push => None,
                 Signal::Probe { target, every, timeout } => {
                     let probe = Probe::new(target, *every, *timeout);

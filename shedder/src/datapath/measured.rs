@@ -1,0 +1,52 @@
+//! What the programs measured: the passive signal as the kernel keeps it.
+
+use super::mapped::Mapped;
+use super::state::{Value, per_cpu};
+use anyhow::{Context, Result};
+use aya::maps::{MapData, PerCpuArray};
+use bytemuck::Zeroable;
+use shedder_common::abi::{FlowSet, Measured};
+use shedder_common::flows::{self, Outstanding};
+use std::path::Path;
+
+/// The measurements of one generation of programs, to be read again and again.
+pub struct Measurements {
+    map: PerCpuArray<MapData, Value<Measured>>,
+    flows: Mapped<FlowSet>,
+}
+
+impl Measurements {
+    pub(super) fn open(measured: &Path, flows: &Path) -> Result<Measurements> {
+        Ok(Measurements { map: per_cpu(measured)?, flows: Mapped::open(flows)? })
+    }
+
+    /// What was measured of a service since its programs were loaded, summed over the CPUs; every count wraps. Zeros for
+    /// a service that this generation does not know.
+    pub fn of(&self, service: usize) -> Result<Box<Measured>> {
+        let mut sum = Box::new(Measured::zeroed());
+        if service >= self.map.len() as usize {
+            return Ok(sum);
+        }
+        let per_cpu = self.map.get(&(service as u32), 0).context("cannot read what was measured")?;
+        for Value(cpu) in per_cpu.iter() {
+            add(&mut sum.answered, &cpu.answered);
+            add(&mut sum.abandoned, &cpu.abandoned);
+            add(&mut sum.exchanges, &cpu.exchanges);
+        }
+        Ok(sum)
+    }
+
+    /// Calls `each` with everything that waits for this host at `now`, in nanoseconds of CLOCK_MONOTONIC, of all
+    /// services. Reads some hundred kilobytes.
+    pub fn outstanding(&self, now: u64, mut each: impl FnMut(Outstanding)) {
+        for set in 0..self.flows.len() {
+            flows::outstanding(self.flows.get(set), now, &mut each);
+        }
+    }
+}
+
+fn add(sum: &mut [u32], counts: &[u32]) {
+    for (sum, count) in sum.iter_mut().zip(counts) {
+        *sum = sum.wrapping_add(*count);
+    }
+}
