@@ -468,10 +468,14 @@ fn documented_defaults_are_the_defaults() {
     assert_eq!(of_service.lines().count(), 4);
     assert_eq!(valid(&service(&of_service)).services, [Service::new("api", Protocol::Tcp, 80)]);
 
-    let signal = "[service.signal]\nkind = \"probe\"\nurl = \"tcp://127.0.0.1:1\"\n".to_owned();
+    // Each default goes with one kind.
     let of_signal = defaults("a service's `signal`");
-    assert_eq!(of_signal.lines().count(), 1);
-    assert_eq!(valid(&service(&(signal.clone() + &of_signal))), valid(&service(&signal)));
+    let [since, every] = of_signal.lines().collect::<Vec<_>>()[..] else { panic!("{of_signal}") };
+    let probe = "kind = \"probe\"\nurl = \"tcp://127.0.0.1:1\"";
+    for (signal, default) in [("kind = \"passive\"", since), (probe, every)] {
+        let signal = service(&format!("[service.signal]\n{signal}\n"));
+        assert_eq!(valid(&format!("{signal}{default}\n")), valid(&signal));
+    }
 }
 
 #[test]
