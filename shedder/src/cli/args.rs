@@ -118,6 +118,13 @@ pub enum Command {
         #[arg(long, value_name = "NAME")]
         service: Option<String>,
     },
+    /// Find the loop's gains by a bounded experiment on live traffic, and print them as a configuration fragment
+    #[command(
+        after_help = "Sheds at the one and the other end of the range in turns until the latency swings steadily about the \
+                      service's target. It needs a daemon, and load that misses the target at the lower end and meets it at \
+                      the upper. The override that it works by ends when it does, however it ends."
+    )]
+    Tune(Tune),
     /// Show what is attached, in force, passed and dropped
     Status,
     /// Validate a configuration, and print it with every default
@@ -167,6 +174,29 @@ pub struct Scope {
     pub service: Option<String>,
 }
 
+/// An experiment.
+#[derive(Args, Debug)]
+pub struct Tune {
+    /// On this service
+    #[arg(long, value_name = "NAME")]
+    pub service: String,
+    /// Percent of the offered work that may be shed, the least and the most: `20-90`
+    #[arg(long, value_name = "LOW-HIGH", value_parser = range)]
+    pub range: (f64, f64),
+    /// End without a result after this long (1s to 10m)
+    #[arg(long = "for", value_name = "TIME", value_parser = bounded, default_value = "60s")]
+    pub longest: Duration,
+    /// End at once where the latency passes this; unless given, four targets, or four times what it is before
+    #[arg(long, value_name = "TIME", value_parser = lasting)]
+    pub worst: Option<Duration>,
+    /// The configuration that the daemon runs with, where its `control.window` is not the default: it counts in the gains
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Write the fragment to this new file as well
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+}
+
 const MAX_LASTING: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn lasting(text: &str) -> Result<Duration, String> {
@@ -177,6 +207,25 @@ fn lasting(text: &str) -> Result<Duration, String> {
         }
         Some(long) if long > MAX_LASTING => Err("longer than 365 days: leave --for away for no end".into()),
         Some(duration) => Ok(duration),
+    }
+}
+
+/// How long an experiment may take.
+fn bounded(text: &str) -> Result<Duration, String> {
+    let duration = lasting(text)?;
+    if (Duration::from_secs(1)..=Duration::from_secs(600)).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("an experiment takes from 1s to 10m".into())
+    }
+}
+
+/// The two ends of a range of percentages.
+fn range(text: &str) -> Result<(f64, f64), String> {
+    let ends = text.split_once('-').map(|(low, high)| (percent(low.trim()), percent(high.trim())));
+    match ends {
+        Some((Ok(low), Ok(high))) if low < high && high < 100.0 => Ok((low, high)),
+        _ => Err("two percentages are wanted, the lower first, the higher below 100: 20-90".into()),
     }
 }
 
@@ -206,6 +255,15 @@ mod tests {
         }
         for bad in ["101", "-1", "NaN", "inf", "", "%", "half"] {
             assert!(percent(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_range_has_two_ends() {
+        assert_eq!(range("20-90"), Ok((20.0, 90.0)));
+        assert_eq!(range("0% - 12.5%"), Ok((0.0, 12.5)));
+        for bad in ["", "20", "90-20", "20-20", "20-100", "-5-20", "a-b", "20-90-95"] {
+            assert!(range(bad).is_err(), "{bad}");
         }
     }
 

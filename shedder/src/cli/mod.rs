@@ -11,6 +11,7 @@ mod render;
 mod resume;
 mod scope;
 mod status;
+mod tune;
 mod watch;
 
 pub use args::Cli;
@@ -130,6 +131,7 @@ fn execute(cli: &Cli) -> Result<Exit> {
             override_::shed(&pins, *percent, *lasting, service.as_deref(), json)
         }
         Command::Auto { service } => override_::auto(&pins, service.as_deref(), json),
+        Command::Tune(arguments) => tune::tune(&pins, arguments, json),
         Command::Status => status::status(&pins, json),
         Command::Run(attachment) => {
             log_to_stderr(cli.common.verbose, json);

@@ -63,6 +63,7 @@
 
 mod distribution;
 mod pid;
+mod relay;
 mod service;
 mod signal;
 #[cfg(test)]
@@ -72,5 +73,6 @@ mod tests;
 
 pub use distribution::{Counters, Distribution};
 pub use pid::Terms;
-pub use service::{Decision, ServiceLoop, State, Why};
+pub use relay::{Bounds, Failure, Relay, Step, Swing};
+pub use service::{Decision, ServiceLoop, State, Why, gains};
 pub use signal::{Outcome, Reading, Window};

@@ -92,7 +92,7 @@ struct Memory {
 }
 
 /// The effort that comes to a ratio.
-fn effort(ratio: f64) -> f64 {
+pub(super) fn effort(ratio: f64) -> f64 {
     -(-ratio).ln_1p()
 }
 

@@ -2,6 +2,7 @@
 
 use super::distribution::Distribution;
 use super::pid::{Pid, Terms, Tuning};
+use super::relay::Swing;
 use super::signal::Reading;
 use crate::config::{Control, Posture};
 use std::fmt;
@@ -143,6 +144,13 @@ fn tuning(control: &Control, target: Duration) -> Tuning {
         slew_down: control.slew_down,
         dead_band: control.dead_band,
     }
+}
+
+/// The configuration's `kp`, `ki` and `kd` that come to the gains of a swing: [`tuning`] backwards.
+pub fn gains(control: &Control, target: Duration, swing: &Swing) -> [f64; 3] {
+    let dead_time = (target + control.window).as_secs_f64();
+    let gain = target.as_secs_f64() / dead_time;
+    [swing.kp / gain, swing.ki * dead_time / gain, swing.kd / (gain * dead_time)]
 }
 
 impl ServiceLoop {
@@ -310,6 +318,17 @@ mod tests {
         let decision = service.turn(ms(5000), &Reading::default(), &Distribution::new(), Some(0.9));
         assert_eq!((decision.ratio, decision.state), (0.9, State::Override));
         assert_eq!(decision.cutoff, Distribution::new().cutoff_for(0.9));
+    }
+
+    #[test]
+    fn gains_of_a_swing_are_those_that_the_loop_is_tuned_by() {
+        let (period, amplitude) = (ms(200), 0.5);
+        let swing = Swing { period, amplitude, kp: 0.4, ki: 1.5, kd: 0.02 };
+        let [kp, ki, kd] = gains(&Control::default(), TARGET, &swing);
+        let tuned = tuning(&Control { kp, ki, kd, ..Control::default() }, TARGET);
+        for (found, wanted) in [(tuned.kp, swing.kp), (tuned.ki, swing.ki), (tuned.kd, swing.kd)] {
+            assert!((found - wanted).abs() < 1e-9, "{found} for {wanted}");
+        }
     }
 
     #[test]
