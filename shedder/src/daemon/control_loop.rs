@@ -4,7 +4,7 @@ use super::live::{Live, Published, Turned, count, lock};
 use super::report::Histogram;
 use super::signal::{Inbox, Sample};
 use crate::config::{self, Posture, Signal};
-use crate::control::{Decision, Distribution, Outcome, ServiceLoop, State as LoopState, Window};
+use crate::control::{Decision, Distribution, Outcome, Sensor, ServiceLoop, State as LoopState, Window};
 use crate::datapath::{OfferedWork, Scope, State, monotonic};
 use anyhow::{Context, Result};
 use shedder_common::words::{KillWord, OverrideWord};
@@ -247,6 +247,7 @@ fn controlled(live: &Live, mut old: Vec<Controlled>) -> Vec<Controlled> {
             control: ServiceLoop::new(
                 control,
                 service.target,
+                Sensor::Sampled,
                 live.config.posture,
                 in_force(&live.state, slot),
             ),
