@@ -11,12 +11,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// From this part of the target on, what is predicted means that the servers have enough to do, and that they answer as
-/// fast as they can.
-const BUSY: f64 = 0.5;
+/// A median of this part of the target, and above what even slow requests take without a queue, means that all requests
+/// wait: that the servers have enough to do, and answer as fast as they can.
+const BUSY: f64 = 0.4;
 
-/// How fast a capacity that was not seen to be reached lately goes down to what is reached: a time constant.
-const FORGET: Duration = Duration::from_secs(30);
+/// As many answers tell a rate to about a fifth.
+pub(super) const TELLING: f64 = 30.0;
 
 /// Predictions that are kept for comparison with what came true.
 const PAST: usize = 256;
@@ -43,8 +43,12 @@ impl Rate {
 pub(super) struct Capacity {
     /// Seconds.
     target: f64,
-    /// Answers a second.
+    /// Answers a second; the most that was seen, until the servers had enough to do.
     known: Option<f64>,
+    /// Whether they ever had.
+    is_proven: bool,
+    /// Requests a second that arrive.
+    arrivals: f64,
     /// What the quantile is longer than the prediction was, in seconds.
     bias: f64,
     /// When, and what was predicted at most until the next, in seconds.
@@ -57,34 +61,43 @@ impl Capacity {
         Capacity {
             target: target.as_secs_f64(),
             known: None,
+            is_proven: false,
+            arrivals: 0.0,
             bias: 0.0,
             past: VecDeque::new(),
             spacing: (target * 8 + window) / PAST as u32,
         }
     }
 
-    /// Answers a second; none: nothing was answered yet.
+    /// Answers a second; none: too few were seen yet. Until the servers once had enough to do they are taken to be able to
+    /// do all that arrives: a service that did little so far is no slow one.
     pub(super) fn per_second(&self) -> Option<f64> {
-        self.known
+        self.known.map(|known| if self.is_proven { known } else { known.max(self.arrivals) })
     }
 
-    /// Learns from `answers` while `in_flight` requests are, `dt` seconds after the turn before; `observed` is the
-    /// quantile.
-    pub(super) fn learn(&mut self, dt: f64, in_flight: f64, answers: Rate, observed: Option<Duration>) {
+    /// Learns from what was counted, `dt` seconds after the turn before. `median` is that of the
+    /// latency, what waits included.
+    pub(super) fn learn(
+        &mut self,
+        dt: f64,
+        arrivals: Rate,
+        answers: Rate,
+        median: Duration,
+        baseline: Option<Duration>,
+    ) {
+        self.arrivals = arrivals.per_second();
         let rate = answers.per_second();
         let Some(known) = &mut self.known else {
-            if answers.count >= 3.0 {
-                self.known = Some(rate);
-            }
+            self.known = Some(rate).filter(|_| answers.count >= TELLING);
             return;
         };
-        let waits = (in_flight / *known).max(observed.map_or(0.0, |latency| latency.as_secs_f64()) * BUSY);
-        let pace = if rate > *known || (waits >= BUSY * self.target && in_flight >= 1.0) {
-            (dt / answers.span.max(dt)).min(1.0)
-        } else {
-            dt / FORGET.as_secs_f64()
-        };
-        *known = (*known + (rate - *known) * pace.min(1.0)).max(1e-3);
+        let without_queue = baseline.map_or(0.0, |baseline| baseline.as_secs_f64());
+        let is_busy = median.as_secs_f64() >= (BUSY * self.target).max(without_queue);
+        self.is_proven |= is_busy;
+        if rate > *known || is_busy {
+            *known += (rate - *known) * (dt / answers.span.max(dt));
+            *known = known.max(1e-3);
+        }
     }
 
     /// What a request that arrives at `now` will take at the configured quantile, in seconds, while `in_flight` are;
@@ -97,7 +110,7 @@ impl Capacity {
         observed: Option<Duration>,
         span: f64,
     ) -> Option<f64> {
-        let predicted = in_flight / self.known?;
+        let predicted = in_flight / self.per_second()?;
         match self.past.back_mut() {
             Some((at, most)) if now.saturating_sub(*at) < self.spacing => *most = most.max(predicted),
             _ => {
@@ -137,32 +150,36 @@ mod tests {
 
     fn learned(per_second: f64) -> Capacity {
         let mut capacity = Capacity::new(TARGET, Duration::from_millis(100));
-        capacity.learn(0.02, 1.0, rate(per_second), None);
+        let late = Duration::from_millis(40);
+        (0..50).for_each(|_| capacity.learn(0.02, rate(per_second), rate(per_second), late, None));
         capacity
     }
 
     #[test]
     fn queue_is_as_long_as_its_answers_take() {
-        let predicted = learned(1000.0).predict(Duration::ZERO, 0.02, 70.0, None, 0.1);
-        assert_eq!(predicted, Some(0.07));
+        let predicted = learned(1000.0).predict(Duration::ZERO, 0.02, 70.0, None, 0.1).unwrap();
+        assert!((predicted - 0.07).abs() < 1e-9);
     }
 
     #[test]
     fn light_load_does_not_make_a_small_capacity() {
+        let short = Duration::from_millis(5);
         let mut capacity = learned(1000.0);
-        for _ in 0..50 {
-            capacity.learn(0.02, 0.5, rate(100.0), Some(Duration::from_millis(5)));
-        }
-        assert!(capacity.per_second() > Some(950.0));
+        (0..50).for_each(|_| capacity.learn(0.02, rate(100.0), rate(100.0), short, None));
+        assert!(capacity.per_second() > Some(999.0));
+
+        let mut capacity = Capacity::new(TARGET, Duration::from_millis(100));
+        (0..50).for_each(|_| capacity.learn(0.02, rate(400.0), rate(400.0), short, None));
+        capacity.learn(0.02, rate(900.0), rate(400.0), short, None);
+        assert!(capacity.per_second() > Some(899.0), "what begins is not known to be too much");
     }
 
     #[test]
     fn slower_servers_are_known_by_their_queue() {
         let mut capacity = learned(1000.0);
-        for _ in 0..30 {
-            capacity.learn(0.02, 60.0, rate(500.0), Some(Duration::from_millis(60)));
-        }
-        assert!(capacity.per_second() < Some(520.0));
+        let late = Duration::from_millis(60);
+        (0..30).for_each(|_| capacity.learn(0.02, rate(2000.0), rate(500.0), late, None));
+        assert!(capacity.per_second() < Some(510.0));
     }
 
     #[test]

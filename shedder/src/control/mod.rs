@@ -66,6 +66,8 @@ mod capacity;
 mod distribution;
 mod in_flight;
 mod passive;
+#[cfg(test)]
+mod passive_tests;
 mod pid;
 mod sampling;
 mod service;
@@ -80,7 +82,7 @@ mod why;
 
 pub use distribution::{Counters, Distribution};
 pub use in_flight::InFlight;
-pub use passive::PassiveWindow;
+pub use passive::{Applied, PassiveWindow};
 pub use pid::Terms;
 pub use sampling::Sampling;
 pub use service::{Decision, Sensor, ServiceLoop, State};

@@ -1,6 +1,6 @@
 //! The passive signal: what the kernel counted, made into what a loop goes by.
 
-use super::capacity::{Capacity, Rate};
+use super::capacity::{Capacity, Rate, TELLING};
 use super::in_flight::InFlight;
 use super::signal::{Queue, Reading};
 use super::survival::{Survival, bucket_of};
@@ -8,9 +8,6 @@ use super::why::Why;
 use shedder_common::abi::{Exchange, Measured};
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// As many answers or requests tell a rate to about a fifth.
-const TELLING: f64 = 30.0;
 
 /// As many requests tell the rate at which they arrive.
 const TELLING_ARRIVALS: f64 = 20.0;
@@ -55,6 +52,17 @@ impl Turn {
     fn ended(&self) -> u64 {
         self.answers + self.late
     }
+}
+
+/// What has been in force since the turn before, and what is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied {
+    /// The fraction of all flows that is measured, above 0 to 1.
+    pub share: f64,
+    /// The fraction of what was offered that was let in.
+    pub admitted: f64,
+    /// The latency without a queue.
+    pub baseline: Option<Duration>,
 }
 
 /// What the kernel counted of one service over the last moments.
@@ -116,8 +124,7 @@ impl PassiveWindow {
         self.last = None;
     }
 
-    /// Takes in what stands in the maps at `now`, while `in_flight` waits. Of all flows the fraction `share` is
-    /// measured, and since the turn before the fraction `admitted` of what was offered was let in.
+    /// Takes in what stands in the maps at `now`, while `in_flight` waits, under what is `applied`.
     ///
     /// The first turn only sets where counting starts, and so does one in which a count went backwards.
     pub fn turn(
@@ -125,11 +132,10 @@ impl PassiveWindow {
         now: Duration,
         measured: &Measured,
         in_flight: &InFlight,
-        share: f64,
-        admitted: f64,
+        applied: Applied,
     ) -> Reading {
-        let weight = 1.0 / share;
-        let length = match self.take_in(now, measured, in_flight, weight, admitted) {
+        let weight = 1.0 / applied.share;
+        let length = match self.take_in(now, measured, in_flight, weight, applied.admitted) {
             Some(length) => length,
             None => return Reading { in_flight: in_flight.requests() as usize, ..Reading::default() },
         };
@@ -145,7 +151,8 @@ impl PassiveWindow {
         let answers = self.rate(|turn| turn.answers, TELLING, 2, least_span).0;
         let (arrivals, admitted) = self.rate(|turn| turn.arrivals, TELLING_ARRIVALS, 1, 0.0);
         let requests = in_flight.requests() as f64 * weight;
-        self.capacity.learn(length, requests, answers, self.observed);
+        let median = self.survival.quantile(0.5).unwrap_or_default();
+        self.capacity.learn(length, arrivals, answers, median, applied.baseline);
         let predicted = self.capacity.predict(now, length, requests, self.observed, span);
         // So many may be late by chance.
         let chance = ((1.0 - self.quantile) * (in_flight.requests() + samples) as f64).max(2.0) as u64;
@@ -327,6 +334,8 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
+    const ALL: Applied = Applied { share: 1.0, admitted: 1.0, baseline: None };
+
     struct Rig {
         window: PassiveWindow,
         measured: Measured,
@@ -367,7 +376,7 @@ mod tests {
                 self.in_flight.add(ms(age), count);
             }
             self.turn += 1;
-            self.window.turn(ms(20 * self.turn), &self.measured, &self.in_flight, 1.0, 1.0)
+            self.window.turn(ms(20 * self.turn), &self.measured, &self.in_flight, ALL)
         }
     }
 
@@ -385,8 +394,9 @@ mod tests {
         assert!((4999.0..5001.0).contains(&queue.answers) && (4999.0..5001.0).contains(&queue.offered));
         assert!((ms(9)..ms(11)).contains(&reading.latency.unwrap()));
         assert!((ms(9)..ms(12)).contains(&queue.predicted.unwrap()), "{queue:?}");
-        // The queue doubles; nobody has been answered out of it yet.
-        rig.answer(ms(10), 100);
+        // Once it has been busy, a queue that grows is known before anybody is answered out of it.
+        rig.turn(40, 100);
+        rig.answer(ms(10), 200);
         let ahead = rig.turn(5, 400).queue.unwrap().predicted.unwrap();
         assert!(ahead > ms(75), "{ahead:?}");
     }

@@ -21,8 +21,10 @@ const MOST_ERROR: f64 = 5.0;
 const REFLEX_CHANCE: f64 = 4.0;
 const REFLEX_LEAST: f64 = 3.0;
 
-/// Time constant of the derivative's filter, in dead times.
+/// Time constant of the derivative's filter, in dead times: of samples, and of a passive signal, whose dead time is short
+/// and in which every request is seen to come and go.
 const FILTER: f64 = 0.15;
+const PASSIVE_FILTER: f64 = 0.5;
 
 /// How fast the integral is let go where the queue is empty: a fraction in a dead time.
 const RELEASE: f64 = 0.2;
@@ -42,6 +44,9 @@ const ANCHOR: f64 = 4.0;
 
 /// Where nothing of so many admitted flows was measured, the signal is dead.
 const UNMEASURED: f64 = 30.0;
+
+/// Where so many answers are overdue at the rate at which they came, none come any more.
+const UNANSWERED_MOST: f64 = 10.0;
 
 /// How a latency is observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,16 +152,16 @@ fn tuning(control: &Control, target: Duration, sensor: Sensor) -> Tuning {
     let dead_time = dead_time(control, target, sensor).as_secs_f64();
     let target = target.as_secs_f64();
     let gain = target / dead_time;
-    let most_error = match sensor {
-        Sensor::Sampled => MOST_ERROR,
+    let (most_error, filter) = match sensor {
+        Sensor::Sampled => (MOST_ERROR, FILTER),
         // A queue of many targets that built up between two turns is drained in some turns, whatever the target.
-        Sensor::Passive => (WORST / gain).max(MOST_ERROR),
+        Sensor::Passive => ((WORST / gain).max(MOST_ERROR), PASSIVE_FILTER),
     };
     Tuning {
         kp: control.kp * gain,
         ki: control.ki * gain / dead_time,
         kd: control.kd * target,
-        filter: Duration::from_secs_f64(FILTER * dead_time),
+        filter: Duration::from_secs_f64(filter * dead_time),
         release: RELEASE / dead_time,
         ceiling: 1.0 - control.admission_floor,
         slew_up: control.slew_up,
@@ -206,6 +211,11 @@ impl ServiceLoop {
     /// The fraction of what is offered that was admitted since the last turn, as far as the loop decided it.
     pub fn admitted(&self) -> f64 {
         self.admitted
+    }
+
+    /// The latency without a queue; none: not known.
+    pub fn baseline(&self) -> Option<Duration> {
+        self.baseline.get()
     }
 
     /// The kernel's reflex cut at `cutoff` since the last turn: the loop goes on from there.
@@ -314,6 +324,9 @@ impl ServiceLoop {
                 latency: observed.as_secs_f64(),
                 goodput: queue.answers,
                 offered: queue.offered,
+                is_answering: reading
+                    .age
+                    .is_some_and(|age| age.as_secs_f64() * queue.answers < UNANSWERED_MOST),
             };
             if let Some(ratio) = self.verifier.turn(now, self.pid.ratio(), objective) {
                 self.pid.track(ratio);

@@ -6,9 +6,9 @@
 
 use super::distribution::{Counters, Distribution};
 use super::in_flight::InFlight;
-use super::passive::PassiveWindow;
+use super::passive::{Applied, PassiveWindow};
 use super::service::{Decision, Sensor, ServiceLoop};
-use super::signal::{Outcome, Reading, Window};
+use super::signal::{Outcome, Window};
 use super::survival::bucket_of;
 use crate::config::{Control, Posture, Signal};
 use bytemuck::Zeroable;
@@ -125,7 +125,6 @@ pub(super) struct Request {
 pub(super) struct Turn {
     pub(super) at: f64,
     pub(super) decision: Decision,
-    pub(super) reading: Reading,
     /// Since the turn before, by class.
     pub(super) admitted: [u32; Class::ALL.len()],
     /// Since the turn before, by class.
@@ -243,7 +242,9 @@ impl Scenario {
                 }
                 Sensor::Passive => {
                     world.measure(to, &mut in_flight);
-                    passive.turn(seconds(to), &world.measured, &in_flight, 1.0, service.admitted())
+                    let applied =
+                        Applied { share: 1.0, admitted: service.admitted(), baseline: service.baseline() };
+                    passive.turn(seconds(to), &world.measured, &in_flight, applied)
                 }
             };
             offered.update(seconds(to), &world.counters);
@@ -252,7 +253,7 @@ impl Scenario {
             let decision = service.turn(seconds(to), &reading, &offered, person);
             world.cutoff = decision.cutoff;
             let (admitted, shed) = (std::mem::take(&mut world.admitted), std::mem::take(&mut world.shed));
-            world.trace.turns.push(Turn { at: to, decision, reading, admitted, shed });
+            world.trace.turns.push(Turn { at: to, decision, admitted, shed });
         }
         world.trace
     }

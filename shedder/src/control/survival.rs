@@ -46,8 +46,8 @@ impl Survival {
         self.end = self.end.max(bucket + 1);
     }
 
-    /// The quantile, interpolated within its bucket; the beginning of the highest bucket with anything in it where it
-    /// is beyond them all; none where there is nothing.
+    /// The quantile, interpolated within its bucket; the least that the longest can be where it is beyond them all; none
+    /// where there is nothing.
     pub(super) fn quantile(&self, quantile: f64) -> Option<Duration> {
         let beyond = self.end.checked_sub(1)?;
         let mut at_risk = (self.count + self.censored_count) as f64;
@@ -67,7 +67,9 @@ impl Survival {
             }
             at_risk -= ended + censored;
         }
-        Some(Duration::from_nanos(lower_bound(beyond)))
+        // What ended in this bucket may have been the longest in it.
+        let at_least = if self.ended[beyond] > 0 { beyond + 1 } else { beyond };
+        Some(Duration::from_nanos(lower_bound(at_least)))
     }
 }
 

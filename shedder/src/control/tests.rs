@@ -1,6 +1,6 @@
 //! The loop against the simulated queue.
 
-use super::service::{Sensor, State};
+use super::service::State;
 use super::simulate::{Request, Scenario, Trace, p99};
 use super::why::Why;
 use crate::config::Posture;
@@ -204,54 +204,3 @@ fn sweep() {
     }
 }
 
-/// What is asked of a passive signal, and what it came to.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    /// Seconds until the 99th percentile is within 1.25 targets for good.
-    settled: f64,
-    /// In targets, from half a second on.
-    p99: f64,
-    /// In capacities, the onset included.
-    goodput: f64,
-    /// Of the ratio, from a second on.
-    ripple: f64,
-    /// Seconds until nothing is shed.
-    recovery: f64,
-}
-
-fn passive(scenario: Scenario) -> (Trace, Found) {
-    let scenario = Scenario { sensor: Sensor::Passive, ..scenario };
-    let trace = scenario.run();
-    let target = scenario.target.as_secs_f64();
-    let found = Found {
-        settled: trace.late_until(1.25 * target, BEGINS, ENDS),
-        p99: p99(&trace.requests, BEGINS + 0.5..ENDS) / target,
-        goodput: trace.goodput(BEGINS..ENDS) / scenario.capacity(),
-        ripple: trace.ripple(BEGINS + 1.0..ENDS),
-        recovery: trace.recovery(ENDS),
-    };
-    (trace, found)
-}
-
-#[test]
-#[ignore = "prints"]
-fn passive_sweep() {
-    for interval in [5, 20] {
-        for (target, service_us, servers) in
-            [(1, 100, 8), (10, 1000, 64), (50, 8000, 4), (50, 5000, 32), (200, 20_000, 32), (1000, 20_000, 32), (5000, 1_000_000, 10)]
-        {
-            for varies in [false, true] {
-                for times in [1.2, 1.4, 2.0, 5.0, 10.0] {
-                    let mut base = overload(times, 1);
-                    base.target = Duration::from_millis(target);
-                    base.service_time = f64::from(service_us) / 1e6;
-                    base.servers = servers;
-                    base.varies = varies;
-                    base.control.interval = Duration::from_millis(interval);
-                    let (_, found) = passive(base);
-                    println!("{interval:2} {target:5} {service_us:8} {servers:3} {varies:5} {times:4} | {:.2} {:.2} {:.2} {:.2} {:.2}", found.settled, found.p99, found.goodput, found.ripple, found.recovery);
-                }
-            }
-        }
-    }
-}

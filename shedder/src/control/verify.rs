@@ -29,6 +29,8 @@ pub(super) struct Objective {
     pub goodput: f64,
     /// Requests a second that would arrive if nothing were shed.
     pub offered: f64,
+    /// Whether answers come at all: a service that stalls was not stalled by shedding.
+    pub is_answering: bool,
 }
 
 /// An action under trial.
@@ -121,6 +123,7 @@ impl Verifier {
         self.lowest = ratio;
         let before = trial.before;
         let did_harm = ratio > trial.ratio
+            && objective.is_answering
             && trial.least_latency >= before.latency
             && objective.latency > WORSE_LATENCY * before.latency
             && objective.goodput < WORSE_GOODPUT * before.goodput
@@ -162,7 +165,7 @@ mod tests {
     }
 
     fn objective(latency: f64, goodput: f64, offered: f64) -> Objective {
-        Objective { latency, goodput, offered }
+        Objective { latency, goodput, offered, is_answering: true }
     }
 
     #[test]
