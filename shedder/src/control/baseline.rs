@@ -41,7 +41,13 @@ impl Baseline {
     }
 
     /// Takes in what is `observed` while `ratio` is shed and the service does the fraction `utilization` of what it can.
-    pub(super) fn observe(&mut self, now: Duration, observed: Duration, ratio: f64, utilization: Option<f64>) {
+    pub(super) fn observe(
+        &mut self,
+        now: Duration,
+        observed: Duration,
+        ratio: f64,
+        utilization: Option<f64>,
+    ) {
         let dt = self.last.map_or(0.0, |last| now.saturating_sub(last).as_secs_f64().min(1.0));
         self.last = Some(now);
         let observed = observed.as_secs_f64();
@@ -86,7 +92,13 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    fn follow(baseline: &mut Baseline, from: u64, seconds: u64, observed: u64, ratio: f64) -> Option<Duration> {
+    fn follow(
+        baseline: &mut Baseline,
+        from: u64,
+        seconds: u64,
+        observed: u64,
+        ratio: f64,
+    ) -> Option<Duration> {
         (0..seconds * 50).for_each(|turn| {
             baseline.observe(ms(from * 1000 + 20 * turn), ms(observed), ratio, Some(0.5));
         });

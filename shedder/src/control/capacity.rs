@@ -134,7 +134,10 @@ impl Capacity {
         let ago = |at: Duration| now.saturating_sub(at).as_secs_f64();
         let spacing = self.spacing.as_secs_f64();
         let meant = self.past.iter().filter(|(at, _)| (last - spacing..=first + spacing).contains(&ago(*at)));
-        meant.map(|&(_, most)| most).reduce(f64::max).unwrap_or_else(|| self.past.front().map_or(0.0, |past| past.1))
+        meant
+            .map(|&(_, most)| most)
+            .reduce(f64::max)
+            .unwrap_or_else(|| self.past.front().map_or(0.0, |past| past.1))
     }
 }
 
@@ -186,9 +189,8 @@ mod tests {
     fn what_the_law_leaves_out_is_added() {
         let mut capacity = learned(1000.0);
         let quantile = Some(Duration::from_millis(30));
-        let predicted = (1..500).map(|turn| {
-            capacity.predict(Duration::from_millis(20 * turn), 0.02, 10.0, quantile, 0.1)
-        });
+        let predicted = (1..500)
+            .map(|turn| capacity.predict(Duration::from_millis(20 * turn), 0.02, 10.0, quantile, 0.1));
         let last = predicted.last().flatten().unwrap();
         assert!((last - 0.03).abs() < 0.001, "{last}");
     }

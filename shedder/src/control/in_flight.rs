@@ -51,7 +51,7 @@ impl InFlight {
     }
 
     /// Requests that passed the deadline since the turn before.
-    pub(super) fn late(&self) -> u64 {
+    pub fn late(&self) -> u64 {
         self.late
     }
 

@@ -64,6 +64,8 @@
 mod baseline;
 mod capacity;
 mod distribution;
+#[cfg(test)]
+mod fluid;
 mod in_flight;
 mod passive;
 #[cfg(test)]

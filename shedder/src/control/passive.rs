@@ -156,8 +156,8 @@ impl PassiveWindow {
         let predicted = self.capacity.predict(now, length, requests, self.observed, span);
         // So many may be late by chance.
         let chance = ((1.0 - self.quantile) * (in_flight.requests() + samples) as f64).max(2.0) as u64;
-        let predicted =
-            predicted.map(|seconds| Duration::from_secs_f64(seconds.min(3600.0)).max(in_flight.longest_but(chance)));
+        let predicted = predicted
+            .map(|seconds| Duration::from_secs_f64(seconds.min(3600.0)).max(in_flight.longest_but(chance)));
         let idle = self.is_idle(now, in_flight);
         Reading {
             latency,

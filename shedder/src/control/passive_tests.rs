@@ -11,7 +11,8 @@ const ENDS: f64 = 4.0;
 
 /// 32 servers, 6,400 requests a second, at half the capacity.
 fn large(interval: u64) -> Scenario {
-    let mut scenario = Scenario { sensor: Sensor::Passive, servers: 32, ends: ENDS + 2.5, ..Scenario::default() };
+    let mut scenario =
+        Scenario { sensor: Sensor::Passive, servers: 32, ends: ENDS + 2.5, ..Scenario::default() };
     scenario.control.interval = Duration::from_millis(interval);
     scenario
 }
@@ -128,8 +129,9 @@ fn ramp_is_met_before_the_queue_is_full() {
 #[test]
 fn square_wave_is_followed() {
     for (base, period) in [(large(20), 0.2), (large(20), 1.0), (large(5), 0.2), (small(20), 1.0)] {
-        let wave = (0..(3.0 / period) as u32)
-            .flat_map(|n| [(0.0, 3.0), (0.5, 0.5)].map(|(phase, load)| (BEGINS + period * (f64::from(n) + phase), load)));
+        let wave = (0..(3.0 / period) as u32).flat_map(|n| {
+            [(0.0, 3.0), (0.5, 0.5)].map(|(phase, load)| (BEGINS + period * (f64::from(n) + phase), load))
+        });
         let load = [(0.0, 0.5)].into_iter().chain(wave).chain([(ENDS, 0.5)]).collect();
         let found = find(&Scenario { load, ..base });
         println!("every {period} s: {found}");
@@ -144,7 +146,8 @@ fn clients_that_ask_again_do_not_shake_it() {
         let capacity = base.capacity();
         let target = base.target.as_secs_f64();
         // They give up after four targets, and the servers do the work all the same: left alone, none is served in time.
-        let found = find(&Scenario { retries: true, patience: 4.0 * target, ends: 10.0, ..overload(3.0, 7, base) });
+        let found =
+            find(&Scenario { retries: true, patience: 4.0 * target, ends: 10.0, ..overload(3.0, 7, base) });
         println!("retries: {found}");
         assert!(found.p99[1] <= 1.4 && found.goodput >= 0.9, "{found}");
         assert_eq!(found.undone, 0, "{found}");

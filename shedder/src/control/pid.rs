@@ -221,8 +221,7 @@ impl Pid {
         let steepest = 1.0 / self.target;
         let slope = (change / dt).clamp(-steepest, steepest);
         // While nothing is shed, a latency that rises without the load is noise, and what the proportional part is for.
-        let trust =
-            if self.ratio > 0.0 { 1.0 } else { ((input.load - memory.borne) / RISE).clamp(0.0, 1.0) };
+        let trust = if self.ratio > 0.0 { 1.0 } else { ((input.load - memory.borne) / RISE).clamp(0.0, 1.0) };
         // Arrivals that exceed the capacity are a slope that has not shown yet. A queue must be there already, or a
         // capacity that was never reached would shed what it can do.
         let standing = ((filled - STANDING.0) / (STANDING.1 - STANDING.0)).clamp(0.0, 1.0);

@@ -23,13 +23,12 @@ pub struct Sampling {
     changed: Option<Duration>,
 }
 
-impl Default for Sampling {
-    fn default() -> Self {
-        Sampling { share: 1.0, changed: None }
-    }
-}
-
 impl Sampling {
+    /// Begins with a share, held to 1/65,536 to 1.
+    pub fn new(share: f64) -> Sampling {
+        Sampling { share: share.clamp(LEAST, 1.0), changed: None }
+    }
+
     /// The share, 1/65,536 to 1.
     pub fn share(&self) -> f64 {
         self.share
@@ -72,7 +71,7 @@ mod tests {
 
     #[test]
     fn budget_is_kept_and_given_back() {
-        let mut sampling = Sampling::default();
+        let mut sampling = Sampling::new(1.0);
         let flood = settle(&mut sampling, 0, 3e6, 100.0);
         assert!(3e6 * flood <= BUDGET && 3e6 * flood > BUDGET / 4.0, "{flood}");
         assert_eq!(settle(&mut sampling, 100, 1000.0, 100.0), 1.0);
@@ -80,14 +79,14 @@ mod tests {
 
     #[test]
     fn table_stays_half_empty() {
-        let mut sampling = Sampling::default();
+        let mut sampling = Sampling::new(1.0);
         let share = settle(&mut sampling, 0, 50_000.0, 60_000.0);
         assert!(60_000.0 * share / 16384.0 <= 0.5, "{share}");
     }
 
     #[test]
     fn it_does_not_swing() {
-        let mut sampling = Sampling::default();
+        let mut sampling = Sampling::new(1.0);
         let share = settle(&mut sampling, 0, 3e5, 1000.0);
         assert_eq!(settle(&mut sampling, 60, 3e5, 1000.0), share);
         assert_eq!(settle(&mut sampling, 121, 3e5, 1000.0), share);

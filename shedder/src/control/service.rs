@@ -300,8 +300,7 @@ impl ServiceLoop {
         let in_capacities = |rate: f64, capacity: f64| (rate / capacity).max(1e-3).ln();
         let queue = reading.queue;
         let capacity = queue.and_then(|queue| queue.capacity);
-        let utilization =
-            queue.and_then(|queue| queue.capacity.map(|capacity| queue.answers / capacity));
+        let utilization = queue.and_then(|queue| queue.capacity.map(|capacity| queue.answers / capacity));
         let is_quantile = reading.samples >= self.min_samples as usize;
         if let Some(latency) = reading.latency.filter(|_| is_quantile) {
             // The capacity of a service that was never busy is what it does: that tells nothing.
@@ -411,7 +410,14 @@ mod tests {
     }
 
     fn reading(latency: u64, samples: usize, in_flight: usize) -> Reading {
-        Reading { latency: Some(ms(latency)), samples, failures: 0, in_flight, age: Some(ms(10)), ..Reading::default() }
+        Reading {
+            latency: Some(ms(latency)),
+            samples,
+            failures: 0,
+            in_flight,
+            age: Some(ms(10)),
+            ..Reading::default()
+        }
     }
 
     /// A loop that sheds half.
@@ -457,7 +463,8 @@ mod tests {
 
     #[test]
     fn service_that_was_never_observed_falls_after_the_hold() {
-        let mut service = ServiceLoop::new(&Control::default(), TARGET, Sensor::Sampled, Posture::Closed, 0.0);
+        let mut service =
+            ServiceLoop::new(&Control::default(), TARGET, Sensor::Sampled, Posture::Closed, 0.0);
         let mut at = |now| service.turn(ms(now), &Reading::default(), &Distribution::new(), None).state;
         assert_eq!(at(0), State::Holding { since: Duration::ZERO, why: Why::Silent });
         assert_eq!(at(1000), State::Holding { since: Duration::ZERO, why: Why::Silent });
@@ -486,7 +493,8 @@ mod tests {
     #[test]
     fn gains_shrink_where_the_dead_time_outweighs_the_target() {
         let control = Control::default();
-        let (short, long) = (tuning(&control, ms(10), Sensor::Sampled), tuning(&control, ms(1000), Sensor::Sampled));
+        let (short, long) =
+            (tuning(&control, ms(10), Sensor::Sampled), tuning(&control, ms(1000), Sensor::Sampled));
         assert!(short.kp < 0.1 && (0.7..0.8).contains(&long.kp));
         assert!(short.kd < long.kd && short.filter < long.filter && short.release > long.release);
     }

@@ -155,7 +155,7 @@ impl Frozen {
 
     /// An application may round what it tells, and steady latencies then look the same for long.
     fn is_rounded(&self) -> bool {
-        self.latency.as_nanos() % ROUNDED.as_nanos() == 0
+        self.latency.as_nanos().is_multiple_of(ROUNDED.as_nanos())
     }
 
     fn fault(&self, now: Duration) -> Option<Why> {
@@ -410,5 +410,43 @@ mod tests {
         let reading = window.reading(ms(10), &[]);
         assert_eq!(reading.samples, MAX_SAMPLES);
         assert!(reading.latency > Some(Duration::from_micros(2 * MAX_SAMPLES as u64)), "the oldest go first");
+    }
+
+    #[test]
+    fn frozen_sensor_is_told_from_a_steady_service() {
+        let fault = |nanoseconds: u64, seconds: u64| {
+            let mut window = window(0.99);
+            for turn in 0..seconds * 50 {
+                window.push(ms(20 * turn), Outcome::Answered(Duration::from_nanos(nanoseconds)));
+            }
+            window.reading(ms(20 * seconds * 50), &[]).fault
+        };
+        assert!(matches!(fault(5_123_456, 6), Some(Why::Frozen { samples: 300, .. })));
+        assert_eq!(fault(5_123_456, 4), None);
+        assert_eq!(fault(5_000_000, 50), None, "an application that tells whole milliseconds");
+        assert!(matches!(fault(5_000_000, 70), Some(Why::Frozen { .. })));
+    }
+
+    #[test]
+    fn more_lies_than_truths_are_no_signal() {
+        let mut window = window(0.99);
+        window.push(ms(1000), Outcome::Answered(ms(5)));
+        window.refuse(ms(1000), 1);
+        assert_eq!(window.reading(ms(1010), &[]).fault, None);
+        window.refuse(ms(1020), 1);
+        assert_eq!(window.reading(ms(1030), &[]).fault, Some(Why::Refused { count: 2 }));
+        assert_eq!(window.reading(ms(1200), &[]).fault, None, "they are over");
+    }
+
+    #[test]
+    fn samples_that_come_too_late_are_no_signal() {
+        let mut window = window(0.99);
+        for turn in 50..60 {
+            window.hear(ms(20 * turn), ms(20 * turn - 300), Outcome::Answered(ms(5)));
+        }
+        let fault = window.reading(ms(1200), &[]).fault;
+        assert_eq!(fault, Some(Why::Delayed { count: 10, age: ms(300) }));
+        window.hear(ms(1200), ms(1199), Outcome::Answered(ms(5)));
+        assert_eq!(window.reading(ms(1200), &[]).fault, None);
     }
 }

@@ -237,7 +237,8 @@ impl Scenario {
             }
             let reading = match self.sensor {
                 Sensor::Sampled => {
-                    let began: Vec<Duration> = world.probes.iter().map(|probe| seconds(probe.began)).collect();
+                    let began: Vec<Duration> =
+                        world.probes.iter().map(|probe| seconds(probe.began)).collect();
                     window.reading(seconds(to), &began)
                 }
                 Sensor::Passive => {
@@ -390,8 +391,7 @@ impl<'a> World<'a> {
         {
             self.outstanding.pop();
             let bucket = bucket_of(seconds(f64::from_bits(ends) - f64::from_bits(began)));
-            let counts =
-                if is_answered { &mut self.measured.answered } else { &mut self.measured.abandoned };
+            let counts = if is_answered { &mut self.measured.answered } else { &mut self.measured.abandoned };
             counts[bucket] = counts[bucket].wrapping_add(1);
         }
         in_flight.begin(self.scenario.control.interval);

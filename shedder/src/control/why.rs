@@ -135,7 +135,8 @@ mod tests {
             "no latency was observed for 1.500 s: check the service's signal"
         );
         assert_eq!(Why::Stale { age: Duration::ZERO }.name(), "stale");
-        let frozen = Why::Frozen { latency: Duration::from_micros(5123), samples: 400, since: Duration::from_secs(8) };
+        let frozen =
+            Why::Frozen { latency: Duration::from_micros(5123), samples: 400, since: Duration::from_secs(8) };
         assert_eq!(
             frozen.to_string(),
             "the last 400 latencies, over 8 s, are all 5.123ms: what measures them has stopped"

@@ -114,6 +114,11 @@ fn service(name: &str) -> ServiceReport {
         latency: Histogram::new(Histogram::LATENCY),
         failures: 3,
         offered: [1, 2, 3, 4, 5, 6],
+        why: None,
+        predicted: None,
+        baseline: None,
+        rollbacks: 0,
+        passive: None,
     }
 }
 
