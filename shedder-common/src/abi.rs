@@ -246,8 +246,10 @@ pub struct Service {
     pub class: u8,
     /// 1: every packet is shed, not new flows only.
     pub every_packet: u8,
+    /// Where its latency is observed: one of the `SIGNAL_` constants.
+    pub signal: u8,
     /// Keeps what follows aligned.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// Latency that the loop aims at, in nanoseconds.
     pub target: u64,
     /// Latency that the loop last saw, in nanoseconds; 0: none yet.
@@ -256,6 +258,17 @@ pub struct Service {
     pub observed_at: u64,
     /// The loop's shed ratio in thousandths.
     pub permille: u64,
+}
+
+impl Service {
+    /// No latency is observed.
+    pub const SIGNAL_NONE: u8 = 0;
+    /// The programs see it.
+    pub const SIGNAL_PASSIVE: u8 = 1;
+    /// The daemon asks.
+    pub const SIGNAL_PROBE: u8 = 2;
+    /// The application tells.
+    pub const SIGNAL_PUSH: u8 = 3;
 }
 
 /// What one CPU was offered, by priority: the work that a cutoff can shed.
@@ -315,6 +328,51 @@ pub enum Exchange {
     Status4xx = 12,
     /// One of status 500 to 599.
     Status5xx = 13,
+}
+
+impl Exchange {
+    /// All of them, in order.
+    pub const ALL: [Exchange; 14] = [
+        Exchange::Request,
+        Exchange::Syn,
+        Exchange::SynRepeated,
+        Exchange::SynAnswered,
+        Exchange::Refused,
+        Exchange::ResetByHost,
+        Exchange::ResetByPeer,
+        Exchange::ClosedUnanswered,
+        Exchange::Unmatched,
+        Exchange::NoPlace,
+        Exchange::Status2xx,
+        Exchange::Status3xx,
+        Exchange::Status4xx,
+        Exchange::Status5xx,
+    ];
+
+    /// The name that metrics, status and documents use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Exchange::Request => "request",
+            Exchange::Syn => "syn",
+            Exchange::SynRepeated => "syn-repeated",
+            Exchange::SynAnswered => "syn-answered",
+            Exchange::Refused => "refused",
+            Exchange::ResetByHost => "reset-by-host",
+            Exchange::ResetByPeer => "reset-by-peer",
+            Exchange::ClosedUnanswered => "closed-unanswered",
+            Exchange::Unmatched => "unmatched",
+            Exchange::NoPlace => "no-place",
+            Exchange::Status2xx => "2xx",
+            Exchange::Status3xx => "3xx",
+            Exchange::Status4xx => "4xx",
+            Exchange::Status5xx => "5xx",
+        }
+    }
+
+    /// Whether it is the status of an HTTP answer.
+    pub const fn is_status(self) -> bool {
+        matches!(self, Exchange::Status2xx | Exchange::Status3xx | Exchange::Status4xx | Exchange::Status5xx)
+    }
 }
 
 /// Room for [`Exchange`]s; a power of two.

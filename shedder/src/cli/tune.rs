@@ -3,10 +3,11 @@
 use super::args::Tune;
 use super::{Exit, Misuse, print, print_json, scope};
 use crate::config::{self, Config};
-use crate::control::{self, Bounds, Distribution, Failure, Relay, Step, Swing};
+use crate::control::{self, Bounds, Distribution, Failure, Relay, Sensor, Step, Swing};
 use crate::datapath::{OfferedWork, Pins, Scope, State, monotonic};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use shedder_common::abi::Service;
 use shedder_common::words::OverrideWord;
 use std::path::Path;
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub(super) fn tune(pins: &Pins, arguments: &Tune, json: bool) -> Result<Exit> {
     // Whatever happened, the loop has its service back.
     experiment.end();
     let swing = outcome?;
-    let [kp, ki, kd] = control::gains(&config.control, experiment.target, &swing);
+    let [kp, ki, kd] = control::gains(&config.control, experiment.target, experiment.sensor, &swing);
     let fragment = format!(
         "# Found by `shedder tune --service {} --range {low}-{high}`: the latency swung every {:.0?} by {:.2} targets \
          either way.\n[control]\nkp = {kp:.3}\nki = {ki:.3}\nkd = {kd:.3}\n",
@@ -88,6 +89,7 @@ struct Experiment<'a> {
     distribution: Distribution,
     relay: Relay,
     target: Duration,
+    sensor: Sensor,
     worst: Duration,
     /// The override that is in force for it.
     word: OverrideWord,
@@ -115,7 +117,10 @@ impl<'a> Experiment<'a> {
             }
         }
         let Some(before) = observed(state, slot, now) else { bail!(Failure::NoSignal) };
-        let target = target(state, slot)?;
+        let service = state.services().into_iter().find(|service| service.slot == slot);
+        let entry = service.context("the service has just gone: run `shedder status`")?.entry;
+        let target = Duration::from_nanos(entry.target);
+        let is_passive = entry.signal == Service::SIGNAL_PASSIVE;
         let worst = arguments.worst.unwrap_or((target * WORST).max(before * WORST));
         if worst <= target {
             return Err(Misuse(format!(
@@ -129,6 +134,7 @@ impl<'a> Experiment<'a> {
             distribution: Distribution::new(),
             relay: Relay::new(target, bounds),
             target,
+            sensor: if is_passive { Sensor::Passive } else { Sensor::Sampled },
             worst,
             word: OverrideWord::NONE,
             state,
@@ -197,9 +203,4 @@ fn observed(state: &State, slot: usize, now: u64) -> Option<Duration> {
     let entry = state.services().into_iter().find(|service| service.slot == slot)?.entry;
     let is_fresh = now.saturating_sub(entry.observed_at) < FRESH.as_nanos() as u64;
     (is_fresh && entry.observed != 0).then(|| Duration::from_nanos(entry.observed))
-}
-
-fn target(state: &State, slot: usize) -> Result<Duration> {
-    let service = state.services().into_iter().find(|service| service.slot == slot);
-    Ok(Duration::from_nanos(service.context("the service has just gone: run `shedder status`")?.entry.target))
 }

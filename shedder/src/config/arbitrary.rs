@@ -208,12 +208,13 @@ fn address() -> impl Strategy<Value = SocketAddr> {
 
 fn control() -> impl Strategy<Value = Control> {
     let times = (nanoseconds(5_000_000, 1_000_000_000), nanoseconds(0, 60_000_000_000));
-    let gains = (0.0..=1e6, 0.0..=1e6, 0.0..=1e6, 0.001..=1.0, 1e-9..=1e6, 1e-9..=1e6, 0.0..=0.1);
+    let gains =
+        (0.0..=1e6, 0.0..=1e6, 0.0..=1e6, 0.001..=1.0, 1e-9..=1e6, 1e-9..=1e6, 0.0..=0.1, 0.0..=1000.0);
     (times, gains, 1..=10_000u32).prop_flat_map(|((interval, hold), gains, min_samples)| {
         // The most frequent probe is every 5 ms.
         let least_window = 20_000_000.max(interval.as_nanos() as u64).max(5_000_000 * u64::from(min_samples));
         nanoseconds(least_window, 60_000_000_000).prop_map(move |window| {
-            let (kp, ki, kd, admission_floor, slew_up, slew_down, dead_band) = gains;
+            let (kp, ki, kd, admission_floor, slew_up, slew_down, dead_band, reflex) = gains;
             Control {
                 interval,
                 kp,
@@ -226,6 +227,7 @@ fn control() -> impl Strategy<Value = Control> {
                 hold,
                 min_samples,
                 window,
+                reflex,
             }
         })
     })

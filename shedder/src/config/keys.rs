@@ -624,9 +624,19 @@ impl Section for Control {
             name: "window",
             kind: milliseconds(20, MINUTE),
             absent: Absent::Default,
-            meaning: "How far back samples count; at least `interval`. Where it is left out, it is longer than its default if `interval` or a probe's `every` needs that.",
+            meaning: "How far back samples count; at least `interval`. A passive signal looks back further where fewer than `min_samples` are found. Where it is left out, it is longer than its default if `interval` or a probe's `every` needs that.",
             get: |control| Some(control.window),
             set: |control, value| control.window = value,
+        },
+        &Key::<Self, _> {
+            name: "reflex",
+            kind: Real { min: Included(0.0), max: Included(1000.0) },
+            absent: Absent::Default,
+            meaning: "With `passive` only: where answers leave that took longer than this many targets, and more of them \
+                      than chance explains, the programs shed the least important class (or half of the only one) at \
+                      once, and until the loop's next turn takes over. 0: never.",
+            get: |control| Some(control.reflex),
+            set: |control, value| control.reflex = value,
         },
     ];
 

@@ -270,6 +270,9 @@ pub struct Control {
     pub min_samples: u32,
     /// How far back samples count: 20 ms to 60 s.
     pub window: Duration,
+    /// With a passive signal: from how many targets on an answer is so late that the kernel sheds by itself when some
+    /// are, without waiting for the next turn: 0 (never) to 1,000.
+    pub reflex: f64,
 }
 
 /// Where metrics and health are served, and where latencies are pushed to.
@@ -329,6 +332,7 @@ impl Default for Control {
             hold: Duration::from_secs(1),
             min_samples: 3,
             window: Duration::from_millis(100),
+            reflex: 4.0,
         }
     }
 }

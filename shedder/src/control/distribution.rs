@@ -1,6 +1,6 @@
 //! What is offered, by priority: how a shed ratio becomes a cutoff.
 
-use shedder_common::class::{PRIORITIES, SHED_NOTHING};
+use shedder_common::class::{COHORTS, PRIORITIES, SHED_NOTHING};
 use std::time::Duration;
 
 /// Cumulative counts of what was offered, by priority, summed over the CPUs; each wraps.
@@ -31,6 +31,9 @@ pub struct Distribution {
     rate: Option<f64>,
     last: Option<(Duration, Box<Counters>)>,
 }
+
+/// A class that makes less than this part of what is admitted is no class worth shedding, or keeping.
+const NEGLIGIBLE: f64 = 0.01;
 
 type Weights = [f64; PRIORITIES as usize];
 
@@ -90,6 +93,11 @@ impl Distribution {
         }
     }
 
+    /// What is offered a second, averaged over some turns; none: not known yet.
+    pub fn per_second(&self) -> Option<f64> {
+        self.rate
+    }
+
     /// Whether so little was offered lately that every priority is taken to be as likely as any other.
     pub fn is_empty(&self) -> bool {
         self.total < LEAST
@@ -108,6 +116,34 @@ impl Distribution {
             return f64::from(SHED_NOTHING - cutoff) / f64::from(PRIORITIES);
         }
         (self.weights[cutoff as usize..].iter().sum::<f64>() / self.total).min(1.0)
+    }
+
+    /// Where the kernel is to cut by itself when it finds answers far too late, `cutoff` being in force: the least
+    /// important class of what is admitted, or the lesser half of its cohorts where it is all there is. At least the
+    /// share `floor` of what is offered stays admitted; [`SHED_NOTHING`] where that leaves nothing to shed.
+    pub fn reflex_cutoff(&self, cutoff: u32, floor: f64) -> u32 {
+        if self.is_empty() {
+            return SHED_NOTHING;
+        }
+        let cutoff = cutoff.min(SHED_NOTHING);
+        let below = |priority: u32| self.weights[..priority as usize].iter().sum::<f64>();
+        let (admitted, floor) = (below(cutoff), floor * self.total);
+        let weighs = |class: &u32| {
+            let weight = below(((class + 1) * COHORTS).min(cutoff)) - below((class * COHORTS).min(cutoff));
+            weight > NEGLIGIBLE * admitted
+        };
+        let Some(class) = (0..PRIORITIES / COHORTS).rev().find(weighs) else { return SHED_NOTHING };
+        let begins = class * COHORTS;
+        if below(begins) >= floor.max(NEGLIGIBLE * admitted) {
+            return begins;
+        }
+        let keep = (admitted / 2.0).max(floor);
+        let mut kept = below(begins);
+        let halved = (begins..cutoff).find(|&priority| {
+            kept += self.weights[priority as usize];
+            kept >= keep
+        });
+        halved.map_or(SHED_NOTHING, |last| if last + 1 < cutoff { last + 1 } else { SHED_NOTHING })
     }
 
     /// The cutoff that sheds a share nearest to `ratio`; of several as near, the one that sheds the least.
@@ -145,7 +181,7 @@ impl Distribution {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use shedder_common::class::{COHORTS, Class, priority};
+    use shedder_common::class::{Class, priority};
 
     const NONE: Counters = [0; PRIORITIES as usize];
 
@@ -218,6 +254,30 @@ mod tests {
         }
         assert!(distribution.share_at(flood) > 0.9);
         assert_eq!(distribution.cutoff_for(0.9), flood);
+    }
+
+    #[test]
+    fn reflex_sheds_the_least_important_class_or_half_of_the_only_one() {
+        let of = |offered: &[(Class, u32)]| {
+            let mut counters = NONE;
+            for &(class, count) in offered {
+                for cohort in 0..COHORTS {
+                    counters[priority(class as u8, cohort) as usize] = count;
+                }
+            }
+            Distribution::between(&NONE, &counters)
+        };
+        let two = of(&[(Class::High, 10), (Class::Low, 10)]);
+        let low = priority(Class::Low as u8, 0);
+        assert_eq!(two.reflex_cutoff(SHED_NOTHING, 0.02), low);
+        assert_eq!(two.share_at(two.reflex_cutoff(low, 0.02)), 0.75);
+        let one = of(&[(Class::Normal, 10)]);
+        assert_eq!(one.share_at(one.reflex_cutoff(SHED_NOTHING, 0.02)), 0.5);
+        let almost_closed = priority(Class::Normal as u8, 4);
+        let cutoff = one.reflex_cutoff(almost_closed, 0.02);
+        assert!(cutoff < almost_closed && one.share_at(cutoff) <= 0.98);
+        assert_eq!(one.reflex_cutoff(priority(Class::Normal as u8, 2), 0.02), SHED_NOTHING);
+        assert_eq!(Distribution::new().reflex_cutoff(SHED_NOTHING, 0.02), SHED_NOTHING);
     }
 
     #[test]

@@ -61,18 +61,35 @@
 //! - With a turn and a probe every 100 ms only, and a window of 500 ms, the third line reads 1.0 to 1.9 targets at a
 //!   goodput of 0.91.
 
+mod baseline;
+mod capacity;
 mod distribution;
+#[cfg(test)]
+mod fluid;
+mod in_flight;
+mod passive;
+#[cfg(test)]
+mod passive_tests;
 mod pid;
 mod relay;
+mod sampling;
 mod service;
 mod signal;
 #[cfg(test)]
 mod simulate;
+mod survival;
 #[cfg(test)]
 mod tests;
+mod verify;
+mod why;
 
 pub use distribution::{Counters, Distribution};
+pub use in_flight::InFlight;
+pub use passive::{Applied, PassiveWindow};
 pub use pid::Terms;
 pub use relay::{Bounds, Failure, Relay, Step, Swing};
-pub use service::{Decision, ServiceLoop, State, Why, gains};
-pub use signal::{Outcome, Reading, Window};
+pub use sampling::Sampling;
+pub use service::{Decision, Sensor, ServiceLoop, State, gains};
+pub use signal::{Outcome, Queue, Reading, Window};
+pub use survival::quantile_of;
+pub use why::Why;

@@ -13,11 +13,21 @@ use std::time::Duration;
 /// Turns further apart than this count as this far apart, so that a late turn takes no leap on one old measurement.
 const LONGEST_STEP: Duration = Duration::from_millis(100);
 
-/// Errors are held to this range. Below is an answer in no time; above, a worse latency says nothing new.
-const ERROR: (f64, f64) = (-1.0, 5.0);
+/// The lowest error: an answer in no time.
+const LEAST_ERROR: f64 = -1.0;
 
-/// Where the error is below this, the queue is as good as empty, and the integral is let go faster.
-const SLACK: f64 = -0.5;
+/// The highest error that is integrated: a worse latency says nothing new.
+const MOST_INTEGRATED: f64 = 5.0;
+
+/// Where what is left of the delay, of what the target leaves for it, is below this part, the queue is as good as empty,
+/// and the integral is let go faster.
+const SLACK: f64 = 0.5;
+
+/// How much of the queue that the target leaves room for must be there before arrivals that exceed the capacity count.
+const STANDING: (f64, f64) = (0.2, 0.5);
+
+/// The steepest that arrivals which exceed the capacity are taken to make the queue grow, in seconds a second.
+const STEEPEST_ARRIVALS: f64 = 3.0;
 
 /// How fast an integral that a hand-back left below zero comes back to zero: a time constant.
 const HAND_BACK: Duration = Duration::from_millis(250);
@@ -49,6 +59,25 @@ pub(super) struct Tuning {
     pub slew_down: f64,
     /// Changes of the ratio smaller than this are not made, but for those to 0 and to the ceiling.
     pub dead_band: f64,
+    /// The highest error that counts.
+    pub most_error: f64,
+    /// How fast the integral comes to what the capacity asks for, where that is known: a time constant in seconds.
+    pub anchor: f64,
+}
+
+/// What a turn goes by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Input {
+    /// The latency.
+    pub observed: Duration,
+    /// The part of it that is there without a queue; zero: not known.
+    pub baseline: Duration,
+    /// The logarithm of what is offered.
+    pub load: f64,
+    /// The logarithm of what is offered in capacities; none: not known.
+    pub demand: Option<f64>,
+    /// The logarithm of what arrives at the service in capacities; none: not known.
+    pub arrivals: Option<f64>,
 }
 
 /// The three parts of an output, as effort. Their sum is what the output would be without limits.
@@ -128,10 +157,11 @@ impl Pid {
         self.memory = None;
     }
 
-    /// Decides at `now`, where the latency is `observed` and the logarithm of what is offered is `load`. The answer is
-    /// the ratio in force from now on. A turn at or before the time of the last one changes nothing.
-    pub(super) fn turn(&mut self, now: Duration, observed: Duration, load: f64) -> f64 {
-        let error = (observed.as_secs_f64() / self.target - 1.0).clamp(ERROR.0, ERROR.1);
+    /// Decides at `now`. The answer is the ratio in force from now on. A turn at or before the time of the last one
+    /// changes nothing.
+    pub(super) fn turn(&mut self, now: Duration, input: &Input) -> f64 {
+        let load = input.load;
+        let error = self.error(input.observed).min(self.tuning.most_error);
         let Some(memory) = self.memory else {
             self.take_over(now, error, load);
             return self.ratio;
@@ -140,13 +170,34 @@ impl Pid {
         if dt == 0.0 {
             return self.ratio;
         }
+        let filled = self.filled(input);
         self.terms.proportional = self.tuning.kp * error;
-        let filtered = self.differentiate(error, load, memory, dt);
-        let borne = self.feed_forward(load, memory, dt);
-        self.integrate(error, dt);
+        let filtered = self.differentiate(error, filled, input, memory, dt);
+        let borne = self.feed_forward(input, memory, dt);
+        self.integrate(error.min(MOST_INTEGRATED), filled, dt);
         self.memory = Some(Memory { at: now, filtered, load, borne });
         self.put_out(dt);
         self.ratio
+    }
+
+    fn error(&self, observed: Duration) -> f64 {
+        (observed.as_secs_f64() / self.target - 1.0).max(LEAST_ERROR)
+    }
+
+    /// How much of the queue that the target leaves room for there is: 0 is none, 1 is all.
+    fn filled(&self, input: &Input) -> f64 {
+        let baseline = input.baseline.as_secs_f64();
+        ((input.observed.as_secs_f64() - baseline) / (self.target - baseline)).max(0.0)
+    }
+
+    /// Takes over a ratio above the one in force that the kernel came to by itself: the output falls from there as it
+    /// does from one of its own.
+    pub(super) fn raise_to(&mut self, raised: f64) {
+        let raised = raised.min(self.tuning.ceiling);
+        if raised > self.ratio {
+            self.terms.integral += (effort(raised) - self.terms.sum()).max(0.0);
+            self.ratio = raised;
+        }
     }
 
     /// Sets the integral to what makes the ratio in force the output.
@@ -162,7 +213,7 @@ impl Pid {
     }
 
     /// The derivative, on the measurement. Answers with the measurement behind the filter.
-    fn differentiate(&mut self, error: f64, load: f64, memory: Memory, dt: f64) -> f64 {
+    fn differentiate(&mut self, error: f64, filled: f64, input: &Input, memory: Memory, dt: f64) -> f64 {
         let blend = dt / (self.tuning.filter.as_secs_f64() + dt);
         let change = blend * (error - memory.filtered);
         // A FIFO queue that nothing joins drains by one second a second, and the age of what waits in it grows by as
@@ -170,21 +221,34 @@ impl Pid {
         let steepest = 1.0 / self.target;
         let slope = (change / dt).clamp(-steepest, steepest);
         // While nothing is shed, a latency that rises without the load is noise, and what the proportional part is for.
-        let trust = if self.ratio > 0.0 { 1.0 } else { ((load - memory.borne) / RISE).clamp(0.0, 1.0) };
-        self.terms.derivative = trust * self.tuning.kd * slope;
+        let trust = if self.ratio > 0.0 { 1.0 } else { ((input.load - memory.borne) / RISE).clamp(0.0, 1.0) };
+        // Arrivals that exceed the capacity are a slope that has not shown yet. A queue must be there already, or a
+        // capacity that was never reached would shed what it can do.
+        let standing = ((filled - STANDING.0) / (STANDING.1 - STANDING.0)).clamp(0.0, 1.0);
+        let excess = input.arrivals.map_or(0.0, |arrivals| arrivals.exp_m1().clamp(0.0, STEEPEST_ARRIVALS));
+        let ahead = standing * excess / self.target;
+        let slope = if ahead > 0.0 { ahead.max(trust * slope) } else { trust * slope };
+        self.terms.derivative = self.tuning.kd * slope;
         memory.filtered + change
     }
 
     /// Keeps what is admitted the same where what is offered changes: a measured disturbance need not first become a
-    /// latency. Shedding that begins starts from the load that was last borne. Answers with that load.
-    fn feed_forward(&mut self, load: f64, memory: Memory, dt: f64) -> f64 {
+    /// latency. Shedding that begins starts from the load that was last borne, or from the capacity where it is known.
+    /// Answers with the load that was borne.
+    fn feed_forward(&mut self, input: &Input, memory: Memory, dt: f64) -> f64 {
+        let load = input.load;
         let most = effort(self.tuning.ceiling);
         let integral = self.terms.integral;
         if self.ratio > 0.0 {
             self.terms.integral =
                 (integral + load - memory.load).max(integral.min(0.0)).min(most.max(integral));
+            if let Some(demand) = input.demand {
+                let pace = dt / (self.tuning.anchor + dt);
+                self.terms.integral += (demand.clamp(0.0, most) - self.terms.integral) * pace;
+            }
         } else if self.terms.sum() > 0.0 {
-            self.terms.integral = integral + (load - memory.borne).clamp(0.0, most);
+            let excess = input.demand.unwrap_or(load - memory.borne);
+            self.terms.integral = integral + excess.clamp(0.0, most);
             return load;
         } else {
             return memory.borne + (load - memory.borne) * (dt / BORNE.as_secs_f64()).min(1.0);
@@ -193,7 +257,7 @@ impl Pid {
     }
 
     /// The integral, not wound up: it does not grow while the output is at its ceiling, nor fall below zero.
-    fn integrate(&mut self, error: f64, dt: f64) {
+    fn integrate(&mut self, error: f64, filled: f64, dt: f64) {
         if self.terms.integral < 0.0 {
             self.terms.integral *= 1.0 - (dt / HAND_BACK.as_secs_f64()).min(1.0);
         }
@@ -201,7 +265,7 @@ impl Pid {
             return;
         }
         let integral = self.terms.integral;
-        let empty = ((SLACK - error) / (1.0 + SLACK)).max(0.0);
+        let empty = ((SLACK - filled) / SLACK).max(0.0);
         let step = self.tuning.ki * error - self.tuning.release * empty * integral.max(0.0);
         self.terms.integral = (integral + step * dt).max(integral.min(0.0));
     }
@@ -233,7 +297,13 @@ mod tests {
         slew_up: 50.0,
         slew_down: 5.0,
         dead_band: 0.002,
+        most_error: 5.0,
+        anchor: 0.2,
     };
+
+    fn seen(milliseconds: u64, load: f64) -> Input {
+        Input { observed: ms(milliseconds), load, ..Input::default() }
+    }
 
     fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
@@ -242,7 +312,7 @@ mod tests {
     /// Turns at one latency and one load, 20 ms apart, from `from` on.
     fn turns(pid: &mut Pid, from: u64, count: u64, observed: u64, load: f64) -> f64 {
         (0..count)
-            .map(|turn| pid.turn(ms(from + 20 * turn), ms(observed), load))
+            .map(|turn| pid.turn(ms(from + 20 * turn), &seen(observed, load)))
             .last()
             .unwrap_or(pid.ratio())
     }
@@ -257,7 +327,7 @@ mod tests {
             let mut latest = Duration::ZERO;
             for (at, observed, load) in turns {
                 let (before, now) = (pid.ratio(), ms(at));
-                let after = pid.turn(now, ms(observed), load);
+                let after = pid.turn(now, &seen(observed, load));
                 let dt = now.saturating_sub(latest).min(LONGEST_STEP).as_secs_f64();
                 latest = latest.max(now);
                 prop_assert!((0.0..=TUNING.ceiling.max(before)).contains(&after));
@@ -272,7 +342,7 @@ mod tests {
             let mut pid = Pid::new(TUNING, TARGET, 0.0);
             turns(&mut pid, 1000, 20, 80, 5.0);
             let (ratio, terms) = (pid.ratio(), pid.terms());
-            pid.turn(ms(1380 - back), ms(observed), 9.0);
+            pid.turn(ms(1380 - back), &seen(observed, 9.0));
             prop_assert_eq!((pid.ratio(), pid.terms()), (ratio, terms));
         }
 
@@ -281,8 +351,8 @@ mod tests {
             let mut pid = Pid::new(TUNING, TARGET, 0.3);
             turns(&mut pid, 0, 20, 200, 5.0);
             pid.track(ratio);
-            prop_assert_eq!(pid.turn(ms(5000), ms(observed), 5.0), ratio);
-            let next = pid.turn(ms(5020), ms(observed), 5.0);
+            prop_assert_eq!(pid.turn(ms(5000), &seen(observed, 5.0)), ratio);
+            let next = pid.turn(ms(5020), &seen(observed, 5.0));
             prop_assert!((next - ratio).abs() <= 0.2, "{} after {}", next, ratio);
         }
 
@@ -342,6 +412,38 @@ mod tests {
         let mut pid = Pid::new(TUNING, TARGET, 0.0);
         turns(&mut pid, 0, 50, 5, 5.0);
         assert_eq!(turns(&mut pid, 1000, 1, 45, 5.0), 0.0);
+    }
+
+    #[test]
+    fn what_the_kernel_shed_is_taken_over_without_a_jump_down() {
+        let mut pid = Pid::new(TUNING, TARGET, 0.0);
+        turns(&mut pid, 0, 20, 10, 5.0);
+        pid.raise_to(0.5);
+        assert_eq!(pid.ratio(), 0.5);
+        let next = turns(&mut pid, 400, 1, 300, 5.0);
+        assert!(next >= 0.5, "{next}");
+        pid.raise_to(0.2);
+        assert_eq!(pid.ratio(), next);
+    }
+
+    #[test]
+    fn known_capacity_says_how_much_to_shed() {
+        let mut pid = Pid::new(TUNING, TARGET, 0.0);
+        turns(&mut pid, 0, 50, 5, 5.0);
+        let known = Input { demand: Some(4f64.ln()), ..seen(51, 5.0) };
+        let begun = pid.turn(ms(1000), &known);
+        assert!((0.74..0.78).contains(&begun), "{begun}");
+    }
+
+    #[test]
+    fn queue_that_arrivals_outgrow_is_met_before_the_target_is() {
+        let input = |filled: f64| Input { arrivals: Some(3f64.ln()), ..seen((50.0 * filled) as u64, 5.0) };
+        let tuning = Tuning { kd: 0.3 * 0.05, ..TUNING };
+        let begins = |filled| {
+            let mut pid = Pid::new(tuning, TARGET, 0.0);
+            (0..5).map(|turn| pid.turn(ms(20 * turn), &input(filled))).last().unwrap_or(0.0) > 0.0
+        };
+        assert!(begins(0.6) && !begins(0.1));
     }
 
     #[test]

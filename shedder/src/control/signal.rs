@@ -1,11 +1,21 @@
 //! What is known of a service's latency: samples over a sliding window, and one quantile of them.
 
+use super::why::Why;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
 /// Samples that a window holds at most; the oldest go first.
 pub(super) const MAX_SAMPLES: usize = 4096;
+
+/// Samples of the very same latency for this long, and so many, come from a sensor that has died. Two measurements of one
+/// service do not agree to the nanosecond.
+const FROZEN: Duration = Duration::from_secs(5);
+const FROZEN_SAMPLES: u32 = 50;
+
+/// Latencies that are multiples of this were rounded, and may be the same for longer.
+const ROUNDED: Duration = Duration::from_micros(100);
+const FROZEN_ROUNDED: Duration = Duration::from_secs(60);
 
 /// A latency longer than this is no measurement.
 pub(super) const MAX_LATENCY: Duration = Duration::from_secs(3600);
@@ -70,7 +80,7 @@ impl fmt::Display for BadLatency {
 impl std::error::Error for BadLatency {}
 
 /// What a window says at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reading {
     /// The quantile; none where nothing at all is known. It is exact where enough observations have ended, and
     /// else the least that it can be, given how long those in flight have been out already.
@@ -83,6 +93,32 @@ pub struct Reading {
     pub in_flight: usize,
     /// Since an observation last ended; none: none ever did.
     pub age: Option<Duration>,
+    /// What the kernel sees besides; none: the signal is not a passive one, or has just begun.
+    pub queue: Option<Queue>,
+    /// Why this is no signal, whatever it says.
+    pub fault: Option<Why>,
+}
+
+/// What a passive signal tells besides latencies. Rates are requests a second; where not all flows are measured, they and
+/// what is in flight are scaled up to all.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Queue {
+    /// Requests in flight, without those that have waited past the deadline.
+    pub in_flight: f64,
+    /// Requests that arrive at the service.
+    pub arrivals: f64,
+    /// Answers that leave.
+    pub answers: f64,
+    /// What would arrive if nothing were shed.
+    pub offered: f64,
+    /// Answers that leave while the service has enough to do; none: not known yet.
+    pub capacity: Option<f64>,
+    /// What a request that arrives now will take, at the configured quantile; none: not known yet.
+    pub predicted: Option<Duration>,
+    /// Whether too little arrives for a queue.
+    pub is_idle: bool,
+    /// Since anything was measured; none: nothing was.
+    pub exchange_age: Option<Duration>,
 }
 
 /// The samples of one service over the last moments.
@@ -94,6 +130,40 @@ pub struct Window {
     samples: VecDeque<Sample>,
     newest: Option<Duration>,
     scratch: Vec<(Duration, bool)>,
+    /// When samples last came that were too old to count, how many in a row, and how old the last was.
+    delayed: Option<(u32, Duration)>,
+    /// When nothing but refused samples came last, and how many.
+    refused: Option<(Duration, u64)>,
+    frozen: Frozen,
+}
+
+/// The same value again and again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Frozen {
+    latency: Duration,
+    since: Duration,
+    samples: u32,
+}
+
+impl Frozen {
+    fn push(&mut self, at: Duration, latency: Duration) {
+        if self.samples == 0 || latency != self.latency {
+            *self = Frozen { latency, since: at, samples: 0 };
+        }
+        self.samples = self.samples.saturating_add(1);
+    }
+
+    /// An application may round what it tells, and steady latencies then look the same for long.
+    fn is_rounded(&self) -> bool {
+        self.latency.as_nanos().is_multiple_of(ROUNDED.as_nanos())
+    }
+
+    fn fault(&self, now: Duration) -> Option<Why> {
+        let since = now.saturating_sub(self.since);
+        let patience = if self.is_rounded() { FROZEN_ROUNDED } else { FROZEN };
+        let is_frozen = self.samples >= FROZEN_SAMPLES && since >= patience;
+        is_frozen.then_some(Why::Frozen { latency: self.latency, samples: self.samples, since })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +177,36 @@ impl Window {
     /// An empty window that looks `span` back and reads `quantile` (above 0, below 1). A failure counts as a
     /// latency of at least `failure`: the probe's timeout, or several times the target, whichever is longer.
     pub fn new(span: Duration, quantile: f64, failure: Duration) -> Window {
-        Window { span, quantile, failure, samples: VecDeque::new(), newest: None, scratch: Vec::new() }
+        Window {
+            span,
+            quantile,
+            failure,
+            samples: VecDeque::new(),
+            newest: None,
+            scratch: Vec::new(),
+            delayed: None,
+            refused: None,
+            frozen: Frozen::default(),
+        }
+    }
+
+    /// Notes at `now` that `count` samples were refused because they cannot be true.
+    pub fn refuse(&mut self, now: Duration, count: u64) {
+        if count > 0 {
+            let before = self.refused.map_or(0, |(_, before)| before);
+            self.refused = Some((now, before.saturating_add(count)));
+        }
+    }
+
+    /// Notes what an observation that ended `at` came to, of which this is heard at `now`.
+    pub fn hear(&mut self, now: Duration, at: Duration, outcome: Outcome) {
+        let age = now.saturating_sub(at);
+        self.delayed = if age > self.span {
+            Some((self.delayed.map_or(1, |(count, _)| count.saturating_add(1)), age))
+        } else {
+            None
+        };
+        self.push(at, outcome);
     }
 
     /// Notes what an observation that ended `at` came to.
@@ -116,7 +215,10 @@ impl Window {
             self.samples.pop_front();
         }
         let (latency, failed) = match outcome {
-            Outcome::Answered(latency) => (latency, false),
+            Outcome::Answered(latency) => {
+                self.frozen.push(at, latency);
+                (latency, false)
+            }
             Outcome::Failed(waited) => (waited.max(self.failure), true),
         };
         self.newest = self.newest.max(Some(at));
@@ -150,7 +252,20 @@ impl Window {
             failures,
             in_flight: in_flight.len(),
             age: self.newest.map(|newest| now.saturating_sub(newest)),
+            queue: None,
+            fault: self.fault(now, samples),
         }
+    }
+
+    /// Why these are no latencies to go by. What is refused outweighs what is not where there is more of it.
+    fn fault(&mut self, now: Duration, samples: usize) -> Option<Why> {
+        self.refused = self.refused.filter(|(at, _)| now.saturating_sub(*at) <= self.span);
+        let refused = self.refused.map(|(_, count)| count).filter(|&count| count > samples as u64);
+        let delayed = self.delayed.filter(|_| samples == 0);
+        refused
+            .map(|count| Why::Refused { count })
+            .or(delayed.map(|(count, age)| Why::Delayed { count, age }))
+            .or(self.frozen.fault(now))
     }
 }
 
@@ -295,5 +410,43 @@ mod tests {
         let reading = window.reading(ms(10), &[]);
         assert_eq!(reading.samples, MAX_SAMPLES);
         assert!(reading.latency > Some(Duration::from_micros(2 * MAX_SAMPLES as u64)), "the oldest go first");
+    }
+
+    #[test]
+    fn frozen_sensor_is_told_from_a_steady_service() {
+        let fault = |nanoseconds: u64, seconds: u64| {
+            let mut window = window(0.99);
+            for turn in 0..seconds * 50 {
+                window.push(ms(20 * turn), Outcome::Answered(Duration::from_nanos(nanoseconds)));
+            }
+            window.reading(ms(20 * seconds * 50), &[]).fault
+        };
+        assert!(matches!(fault(5_123_456, 6), Some(Why::Frozen { samples: 300, .. })));
+        assert_eq!(fault(5_123_456, 4), None);
+        assert_eq!(fault(5_000_000, 50), None, "an application that tells whole milliseconds");
+        assert!(matches!(fault(5_000_000, 70), Some(Why::Frozen { .. })));
+    }
+
+    #[test]
+    fn more_lies_than_truths_are_no_signal() {
+        let mut window = window(0.99);
+        window.push(ms(1000), Outcome::Answered(ms(5)));
+        window.refuse(ms(1000), 1);
+        assert_eq!(window.reading(ms(1010), &[]).fault, None);
+        window.refuse(ms(1020), 1);
+        assert_eq!(window.reading(ms(1030), &[]).fault, Some(Why::Refused { count: 2 }));
+        assert_eq!(window.reading(ms(1200), &[]).fault, None, "they are over");
+    }
+
+    #[test]
+    fn samples_that_come_too_late_are_no_signal() {
+        let mut window = window(0.99);
+        for turn in 50..60 {
+            window.hear(ms(20 * turn), ms(20 * turn - 300), Outcome::Answered(ms(5)));
+        }
+        let fault = window.reading(ms(1200), &[]).fault;
+        assert_eq!(fault, Some(Why::Delayed { count: 10, age: ms(300) }));
+        window.hear(ms(1200), ms(1199), Outcome::Answered(ms(5)));
+        assert_eq!(window.reading(ms(1200), &[]).fault, None);
     }
 }

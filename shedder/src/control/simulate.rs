@@ -1,12 +1,18 @@
-//! A service under load, simulated: a FIFO queue in front of some servers, and a loop that watches it by probes.
+//! A service under load, simulated: a FIFO queue in front of some servers, and a loop that watches it by probes or
+//! as the kernel does.
 //!
 //! Arrivals are Poisson and open-loop: they do not wait for answers. Cheap enough for ordinary tests, since a request's
 //! end is known as it arrives: nobody overtakes in a FIFO queue.
 
 use super::distribution::{Counters, Distribution};
-use super::service::{Decision, ServiceLoop};
+use super::in_flight::InFlight;
+use super::passive::{Applied, PassiveWindow};
+use super::service::{Decision, Sensor, ServiceLoop};
 use super::signal::{Outcome, Window};
-use crate::config::{Control, Posture};
+use super::survival::bucket_of;
+use crate::config::{Control, Posture, Signal};
+use bytemuck::Zeroable;
+use shedder_common::abi::{Exchange, Measured};
 use shedder_common::class::{COHORTS, Class, PRIORITIES, SHED_NOTHING, priority};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -45,8 +51,11 @@ impl Random {
 pub(super) struct Scenario {
     pub(super) control: Control,
     pub(super) posture: Posture,
+    pub(super) sensor: Sensor,
     pub(super) target: Duration,
     pub(super) probe_every: f64,
+    /// From a flow that is let in to its request.
+    pub(super) round_trip: f64,
     pub(super) servers: usize,
     /// Mean time that one request takes a server.
     pub(super) service_time: f64,
@@ -56,12 +65,16 @@ pub(super) struct Scenario {
     pub(super) backlog: usize,
     /// Classes, with how many sources each has; every source offers the same.
     pub(super) sources: Vec<(Class, usize)>,
-    /// Whether clients that were not let in ask again.
+    /// Whether clients that were not let in, or lost patience, ask again.
     pub(super) retries: bool,
+    /// After which a client gives up; the servers do its work all the same.
+    pub(super) patience: f64,
     /// Offered load as a multiple of capacity, from each time on; the first from 0.
     pub(super) load: Vec<(f64, f64)>,
     /// When every request takes several times as long, and how many.
     pub(super) slow: (Range<f64>, f64),
+    /// When no server does anything.
+    pub(super) stalls: Range<f64>,
     /// When nothing is probed.
     pub(super) deaf: Range<f64>,
     /// When a person overrides, and the ratio.
@@ -76,16 +89,20 @@ impl Default for Scenario {
         Scenario {
             control: Control::default(),
             posture: Posture::Open,
+            sensor: Sensor::Sampled,
             target: Duration::from_millis(50),
             probe_every: 0.02,
+            round_trip: 0.0,
             servers: 16,
             service_time: 0.005,
             varies: false,
             backlog: 4096,
             sources: vec![(Class::Normal, 300)],
             retries: false,
+            patience: f64::INFINITY,
             load: vec![(0.0, 0.5)],
             slow: (0.0..0.0, 1.0),
+            stalls: 0.0..0.0,
             deaf: 0.0..0.0,
             person: (0.0..0.0, 0.0),
             ends: 4.0,
@@ -129,6 +146,7 @@ struct Queue {
     /// When each request that waits will start.
     waiting: VecDeque<f64>,
     backlog: usize,
+    stalls: Range<f64>,
 }
 
 impl Queue {
@@ -142,11 +160,14 @@ impl Queue {
         }
         let Reverse(free) = self.free.pop()?;
         let start = f64::from_bits(free).max(now);
-        self.free.push(Reverse((start + work).to_bits()));
+        let start = if self.stalls.contains(&start) { self.stalls.end } else { start };
+        let is_caught = (start..start + work).contains(&self.stalls.start);
+        let end = start + work + if is_caught { self.stalls.end - self.stalls.start } else { 0.0 };
+        self.free.push(Reverse(end.to_bits()));
         if start > now {
             self.waiting.push_back(start);
         }
-        Some(start + work - now)
+        Some(end - now)
     }
 }
 
@@ -167,6 +188,11 @@ struct World<'a> {
     counters: Counters,
     cutoff: u32,
     probes: Vec<Probe>,
+    /// Requests of flows that were let in, on their way: when they arrive, and of which source, which asked how often.
+    arriving: VecDeque<(f64, usize, usize)>,
+    /// Requests that arrived and have not ended: when they will, when they began, and whether with an answer.
+    outstanding: BinaryHeap<Reverse<(u64, u64, bool)>>,
+    measured: Measured,
     /// When, which source, and how many times it asked already.
     retries: BinaryHeap<Reverse<(u64, usize, usize)>>,
     admitted: [u32; Class::ALL.len()],
@@ -191,7 +217,11 @@ impl Scenario {
 
     pub(super) fn run(&self) -> Trace {
         let mut world = World::new(self);
-        let mut service = ServiceLoop::new(&self.control, self.target, self.posture, 0.0);
+        let mut service = ServiceLoop::new(&self.control, self.target, self.sensor, self.posture, 0.0);
+        let deadline = Signal::probe_timeout(self.target);
+        let mut passive =
+            PassiveWindow::new(self.control.window, 0.99, self.target, deadline, self.control.min_samples);
+        let mut in_flight = InFlight::new(deadline, self.control.interval);
         let mut window = Window::new(self.control.window, 0.99, self.timeout());
         let mut offered = Distribution::new();
         offered.update(Duration::ZERO, &world.counters);
@@ -205,12 +235,23 @@ impl Scenario {
             for probe in world.probes.drain(..ended) {
                 window.push(seconds(probe.ends), probe.outcome);
             }
-            let in_flight: Vec<Duration> = world.probes.iter().map(|probe| seconds(probe.began)).collect();
+            let reading = match self.sensor {
+                Sensor::Sampled => {
+                    let began: Vec<Duration> =
+                        world.probes.iter().map(|probe| seconds(probe.began)).collect();
+                    window.reading(seconds(to), &began)
+                }
+                Sensor::Passive => {
+                    world.measure(to, &mut in_flight);
+                    let applied =
+                        Applied { share: 1.0, admitted: service.admitted(), baseline: service.baseline() };
+                    passive.turn(seconds(to), &world.measured, &in_flight, applied)
+                }
+            };
             offered.update(seconds(to), &world.counters);
             let (when, ratio) = &self.person;
             let person = when.contains(&to).then_some(*ratio);
-            let decision =
-                service.turn(seconds(to), &window.reading(seconds(to), &in_flight), &offered, person);
+            let decision = service.turn(seconds(to), &reading, &offered, person);
             world.cutoff = decision.cutoff;
             let (admitted, shed) = (std::mem::take(&mut world.admitted), std::mem::take(&mut world.shed));
             world.trace.turns.push(Turn { at: to, decision, admitted, shed });
@@ -231,11 +272,15 @@ impl<'a> World<'a> {
                 free: std::iter::repeat_n(Reverse(0), scenario.servers).collect(),
                 waiting: VecDeque::new(),
                 backlog: scenario.backlog,
+                stalls: scenario.stalls.clone(),
             },
             // They are about to wrap, as they may be whenever a daemon starts.
             counters: [u32::MAX - 50; PRIORITIES as usize],
             cutoff: SHED_NOTHING,
             probes: Vec::new(),
+            arriving: VecDeque::new(),
+            outstanding: BinaryHeap::new(),
+            measured: Measured::zeroed(),
             retries: BinaryHeap::new(),
             admitted: Default::default(),
             shed: Default::default(),
@@ -251,11 +296,16 @@ impl<'a> World<'a> {
         let mut arrival = from + gap * self.random.exponential();
         loop {
             let retry = self.retries.peek().map_or(f64::INFINITY, |Reverse((at, ..))| f64::from_bits(*at));
-            let now = arrival.min(*next_probe).min(retry);
+            let request = self.arriving.front().map_or(f64::INFINITY, |&(at, ..)| at);
+            let now = arrival.min(*next_probe).min(retry).min(request);
             if now >= to {
                 return;
             }
-            if now == *next_probe {
+            if now == request {
+                if let Some((_, source, asked)) = self.arriving.pop_front() {
+                    self.arrive(now, source, asked);
+                }
+            } else if now == *next_probe {
                 *next_probe += self.scenario.probe_every;
                 self.probe(now);
             } else if now == retry {
@@ -278,7 +328,7 @@ impl<'a> World<'a> {
     }
 
     fn probe(&mut self, now: f64) {
-        if self.scenario.deaf.contains(&now) {
+        if self.scenario.deaf.contains(&now) || self.scenario.sensor == Sensor::Passive {
             return;
         }
         let work = self.work(now);
@@ -298,20 +348,55 @@ impl<'a> World<'a> {
         let class = priority / COHORTS;
         let count = &mut self.counters[priority as usize];
         *count = count.wrapping_add(1);
-        let latency = if priority >= self.cutoff {
+        if priority >= self.cutoff {
             self.shed[class as usize] += 1;
-            None
+            self.ask_again(now, source, asked);
         } else {
             self.admitted[class as usize] += 1;
-            let work = self.work(now);
-            self.queue.enter(now, work)
-        };
-        if let Some(latency) = latency {
-            self.trace.requests.push(Request { at: now, latency, class: class as u8 });
-        } else if self.scenario.retries
+            if self.scenario.round_trip > 0.0 {
+                self.arriving.push_back((now + self.scenario.round_trip, source, asked));
+            } else {
+                self.arrive(now, source, asked);
+            }
+        }
+    }
+
+    fn ask_again(&mut self, now: f64, source: usize, asked: usize) {
+        if self.scenario.retries
             && let Some(pause) = RETRIES.get(asked)
         {
             self.retries.push(Reverse(((now + pause).to_bits(), source, asked + 1)));
+        }
+    }
+
+    /// A request arrives at the servers.
+    fn arrive(&mut self, now: f64, source: usize, asked: usize) {
+        let work = self.work(now);
+        let Some(latency) = self.queue.enter(now, work) else { return self.ask_again(now, source, asked) };
+        let class = self.priorities[source] / COHORTS;
+        self.trace.requests.push(Request { at: now, latency, class: class as u8 });
+        let waits = latency.min(self.scenario.patience);
+        let requests = &mut self.measured.exchanges[Exchange::Request as usize];
+        *requests = requests.wrapping_add(1);
+        self.outstanding.push(Reverse(((now + waits).to_bits(), now.to_bits(), waits == latency)));
+        if waits < latency {
+            self.ask_again(now + waits, source, asked);
+        }
+    }
+
+    /// What the kernel knows at `now`.
+    fn measure(&mut self, now: f64, in_flight: &mut InFlight) {
+        while let Some(&Reverse((ends, began, is_answered))) = self.outstanding.peek()
+            && f64::from_bits(ends) <= now
+        {
+            self.outstanding.pop();
+            let bucket = bucket_of(seconds(f64::from_bits(ends) - f64::from_bits(began)));
+            let counts = if is_answered { &mut self.measured.answered } else { &mut self.measured.abandoned };
+            counts[bucket] = counts[bucket].wrapping_add(1);
+        }
+        in_flight.begin(self.scenario.control.interval);
+        for Reverse((_, began, _)) in &self.outstanding {
+            in_flight.add(seconds(now - f64::from_bits(*began)), 1);
         }
     }
 }
@@ -350,6 +435,18 @@ impl Trace {
         let late =
             self.probes.iter().filter(|probe| (start..end).contains(&probe.at) && probe.latency > limit);
         late.map(|probe| probe.at - start).fold(0.0, f64::max)
+    }
+
+    /// From `start` until the end of the last 50 ms before `end` of whose requests the 99th percentile was above `limit`.
+    pub(super) fn late_until(&self, limit: f64, start: f64, end: f64) -> f64 {
+        const STEP: f64 = 0.05;
+        let of = |request: &Request| ((request.at - start) / STEP) as usize;
+        let mut steps = vec![Vec::new(); ((end - start) / STEP).ceil() as usize];
+        for request in self.requests.iter().filter(|request| (start..end).contains(&request.at)) {
+            steps[of(request)].push(*request);
+        }
+        let last = steps.iter().rposition(|requests| p99(requests, start..end) > limit);
+        last.map_or(0.0, |last| (last + 1) as f64 * STEP)
     }
 
     /// From `start` until the last turn that shed anything.

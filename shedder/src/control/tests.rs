@@ -1,7 +1,8 @@
 //! The loop against the simulated queue.
 
-use super::service::{State, Why};
+use super::service::State;
 use super::simulate::{Request, Scenario, Trace, p99};
+use super::why::Why;
 use crate::config::Posture;
 use shedder_common::class::Class;
 use std::time::Duration;

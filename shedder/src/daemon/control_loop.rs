@@ -1,13 +1,17 @@
 //! The control thread: observe, decide, act, read back, on its own clock.
 
 use super::live::{Live, Published, Turned, count, lock};
+use super::passive::Passive;
 use super::report::Histogram;
 use super::signal::{Inbox, Sample};
 use crate::config::{self, Posture, Signal};
-use crate::control::{Decision, Distribution, Outcome, ServiceLoop, State as LoopState, Window};
-use crate::datapath::{OfferedWork, Scope, State, monotonic};
+use crate::control::{
+    Applied, Decision, Distribution, Outcome, Reading, Sensor, ServiceLoop, State as LoopState, Window,
+};
+use crate::datapath::{Measurements, OfferedWork, Scope, State, monotonic};
 use anyhow::{Context, Result};
-use shedder_common::words::{KillWord, OverrideWord};
+use shedder_common::abi::MAX_SERVICES;
+use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
 use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -64,6 +68,8 @@ struct Controlled {
     config: config::Service,
     slot: usize,
     inbox: Option<Arc<Inbox>>,
+    /// None: the signal is no passive one.
+    passive: Option<Passive>,
     window: Window,
     control: ServiceLoop,
     offered: Distribution,
@@ -76,6 +82,8 @@ struct ControlLoop {
     live: Arc<Live>,
     published: Arc<Mutex<Published>>,
     offered: OfferedWork,
+    /// None: no service has a passive signal.
+    measurements: Option<Measurements>,
     all_offered: Distribution,
     services: Vec<Controlled>,
     words: Words,
@@ -87,6 +95,7 @@ impl ControlLoop {
     fn new(live: Arc<Live>, published: Arc<Mutex<Published>>) -> Result<ControlLoop> {
         Ok(ControlLoop {
             offered: live.state.offered()?,
+            measurements: measurements(&live)?,
             all_offered: Distribution::new(),
             services: controlled(&live, Vec::new()),
             words: Words::read(&live.state),
@@ -130,9 +139,9 @@ impl ControlLoop {
     }
 
     fn follow(&mut self, live: Arc<Live>) {
-        match live.state.offered() {
-            Ok(offered) => {
-                self.offered = offered;
+        match live.state.offered().and_then(|offered| Ok((offered, measurements(&live)?))) {
+            Ok((offered, measurements)) => {
+                (self.offered, self.measurements) = (offered, measurements);
                 let unchanged = live.config.control == self.live.config.control
                     && live.config.posture == self.live.config.posture;
                 let old = mem::take(&mut self.services);
@@ -159,33 +168,37 @@ impl ControlLoop {
         }
         let mut verified = true;
         let mut turned = Vec::with_capacity(self.services.len());
+        let since_boot = Duration::from_nanos(now);
+        let entries = self.find_in_flight(now);
         for service in &mut self.services {
-            service.observe(&mut self.samples);
+            service.observe(since_boot, &mut self.samples);
             let own = state.override_of(Some(service.slot));
             let own = own.holds(now).then_some(own);
-            if service.inbox.is_some() || own.is_some() {
+            if service.has_signal() || own.is_some() {
                 service.offered.update(Duration::from_nanos(now), &self.offered.of(Some(service.slot))?);
             }
             if let Some(seen) = own {
                 refresh(state, Some(service.slot), seen, &service.offered);
             }
             let person = host.or(own).map(|word| word.permille() as f64 / 1e3);
-            self.in_flight.clear();
-            if let Some(inbox) = &service.inbox {
-                inbox.in_flight(&mut self.in_flight);
-            }
-            let reading = service.window.reading(Duration::from_nanos(now), &self.in_flight);
-            let mut decision =
-                service.control.turn(Duration::from_nanos(now), &reading, &service.offered, person);
+            let reading = match &self.measurements {
+                Some(measurements) if service.passive.is_some() => {
+                    service.note_reflex(state);
+                    service.measure(since_boot, measurements)?
+                }
+                _ => service.read_window(since_boot, &mut self.in_flight),
+            };
+            let mut decision = service.control.turn(since_boot, &reading, &service.offered, person);
             if matches!(decision.state, LoopState::Fallen { .. }) && live.config.posture == Posture::Closed {
                 // Of this service only: the host's posture is for a daemon that is gone.
                 decision.cutoff = 0;
             }
-            if service.inbox.is_some() {
+            if service.has_signal() {
                 // While a person's word holds, the loop's own cutoff follows it, so that its end is no jump.
                 state.set_cutoff(service.slot, decision.cutoff);
                 verified &= state.cutoff(service.slot) == decision.cutoff;
             }
+            service.arm(since_boot, state, &live.config.control, &reading, &decision, entries);
             let observed = decision.observed.map_or(0, |latency| latency.as_nanos() as u64);
             state.report_service(service.slot, observed, now, (decision.ratio * 1e3).round() as u64);
             service.tell(&decision);
@@ -201,6 +214,25 @@ impl ControlLoop {
             published.counters.verify_failures += 1;
         }
         Ok(())
+    }
+
+    /// Finds what waits for each service with a passive signal, in one scan for all. Answers with how much of the table of
+    /// flows is taken.
+    fn find_in_flight(&mut self, now: u64) -> usize {
+        let Some(measurements) = &self.measurements else { return 0 };
+        let mut by_slot: [Option<&mut Passive>; MAX_SERVICES] = [const { None }; MAX_SERVICES];
+        for service in &mut self.services {
+            if let Some(passive) = &mut service.passive {
+                passive.begin(Duration::from_nanos(now));
+                by_slot[service.slot] = Some(passive);
+            }
+        }
+        measurements.outstanding(now, |waits| {
+            if let Some(Some(passive)) = by_slot.get_mut(waits.service) {
+                passive.add(Duration::from_nanos(now), waits);
+            }
+        });
+        by_slot.iter().flatten().map(|passive| passive.entries()).sum()
     }
 
     /// Counts what people changed since the last turn.
@@ -227,6 +259,12 @@ fn refresh(state: &State, service: Option<usize>, seen: OverrideWord, offered: &
     }
 }
 
+/// What the kernel measures, where anything is to be measured.
+fn measurements(live: &Live) -> Result<Option<Measurements>> {
+    let is_measured = live.config.services.iter().any(|service| service.signal.is_passive());
+    is_measured.then(|| live.state.measurements()).transpose()
+}
+
 /// The services of a configuration, each with what it knew before where nothing of it has changed.
 fn controlled(live: &Live, mut old: Vec<Controlled>) -> Vec<Controlled> {
     let control = &live.config.control;
@@ -234,8 +272,13 @@ fn controlled(live: &Live, mut old: Vec<Controlled>) -> Vec<Controlled> {
         let slot = live.slot(&service.name)?;
         let inbox = live.inboxes.get(&service.name).cloned();
         if let Some(at) = old.iter().position(|known| known.config == *service && known.slot == slot) {
-            return Some(Controlled { inbox, offered: Distribution::new(), ..old.swap_remove(at) });
+            let mut known = old.swap_remove(at);
+            if let Some(passive) = &mut known.passive {
+                passive.restart();
+            }
+            return Some(Controlled { inbox, offered: Distribution::new(), ..known });
         }
+        let is_passive = service.signal.is_passive();
         let failure = match service.signal {
             Signal::Probe { timeout, .. } => timeout.max(service.target * 5),
             Signal::Passive { .. } | Signal::Push | Signal::None => service.target * 5,
@@ -243,10 +286,12 @@ fn controlled(live: &Live, mut old: Vec<Controlled>) -> Vec<Controlled> {
         Some(Controlled {
             slot,
             inbox,
+            passive: is_passive.then(|| Passive::new(control, service, live.state.measured_share(slot))),
             window: Window::new(control.window, service.quantile, failure),
             control: ServiceLoop::new(
                 control,
                 service.target,
+                if is_passive { Sensor::Passive } else { Sensor::Sampled },
                 live.config.posture,
                 in_force(&live.state, slot),
             ),
@@ -268,17 +313,83 @@ fn in_force(state: &State, slot: usize) -> f64 {
 }
 
 impl Controlled {
+    /// Whether there is anything to control by.
+    fn has_signal(&self) -> bool {
+        self.inbox.is_some() || self.passive.is_some()
+    }
+
     /// Takes in what the signal has delivered.
-    fn observe(&mut self, samples: &mut Vec<Sample>) {
+    fn observe(&mut self, now: Duration, samples: &mut Vec<Sample>) {
         let Some(inbox) = &self.inbox else { return };
         samples.clear();
         inbox.drain(samples);
+        self.window.refuse(now, inbox.take_refused());
         for sample in samples.iter() {
             match sample.outcome {
                 Outcome::Answered(latency) => self.latency.observe(latency.as_secs_f64()),
                 Outcome::Failed(_) => self.failures += 1,
             }
-            self.window.push(sample.at, sample.outcome);
+            self.window.hear(now, sample.at, sample.outcome);
+        }
+    }
+
+    /// What probes or the application say.
+    fn read_window(&mut self, now: Duration, in_flight: &mut Vec<Duration>) -> Reading {
+        in_flight.clear();
+        if let Some(inbox) = &self.inbox {
+            inbox.in_flight(in_flight);
+        }
+        self.window.reading(now, in_flight)
+    }
+
+    /// What the kernel measured.
+    fn measure(&mut self, now: Duration, measurements: &Measurements) -> Result<Reading> {
+        let Some(passive) = &mut self.passive else { return Ok(Reading::default()) };
+        let measured = measurements.of(self.slot)?;
+        let applied = Applied {
+            share: passive.share(),
+            admitted: self.control.admitted(),
+            baseline: self.control.baseline(),
+        };
+        Ok(passive.turn(now, measured, applied, &mut self.latency, &mut self.failures))
+    }
+
+    /// Goes on from where the kernel's reflex has gone since the last turn.
+    fn note_reflex(&mut self, state: &State) {
+        let (word, late) = state.reflex(self.slot);
+        if let Some(passive) = &mut self.passive
+            && word.is_tripped_by(late)
+        {
+            passive.tripped();
+            self.control.tripped(word.cutoff(), &self.offered);
+            tracing::warn!(service = self.config.name, late, "answers far too late: the reflex shed");
+        }
+    }
+
+    /// Sets what the kernel goes by until the next turn: its reflex, and which flows it measures.
+    fn arm(
+        &mut self,
+        now: Duration,
+        state: &State,
+        control: &config::Control,
+        reading: &Reading,
+        decision: &Decision,
+        entries: usize,
+    ) {
+        let Some(passive) = &mut self.passive else { return };
+        let word = if decision.state == LoopState::Running {
+            let answers = reading.queue.map_or(0.0, |queue| queue.answers) * passive.share();
+            let answers = answers * control.interval.as_secs_f64();
+            self.control.reflex(control.reflex, self.config.quantile, answers, reading, &self.offered)
+        } else {
+            ReflexWord::NONE
+        };
+        state.set_reflex(self.slot, word);
+        let before = passive.share();
+        let share = passive.sample(now, entries);
+        if share != before {
+            tracing::info!(service = self.config.name, share, "another share of the flows is measured");
+            state.set_measured_share(self.slot, share);
         }
     }
 
@@ -286,7 +397,7 @@ impl Controlled {
     fn tell(&mut self, decision: &Decision) {
         let was = self.last.replace(decision.state);
         if was.map(|state| mem::discriminant(&state)) == Some(mem::discriminant(&decision.state))
-            || self.inbox.is_none()
+            || !self.has_signal()
         {
             return;
         }
@@ -304,7 +415,8 @@ impl Controlled {
     }
 
     fn turned(&self, decision: Decision, signal_age: Option<Duration>) -> Turned {
-        Turned { decision, signal_age, latency: self.latency.clone(), failures: self.failures }
+        let passive = self.passive.as_ref().map(Passive::report);
+        Turned { decision, signal_age, latency: self.latency.clone(), failures: self.failures, passive }
     }
 }
 

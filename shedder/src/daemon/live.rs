@@ -1,6 +1,6 @@
 //! What the daemon's threads share.
 
-use super::report::{DaemonCounters, Histogram};
+use super::report::{DaemonCounters, Histogram, PassiveReport};
 use super::signal::Inbox;
 use crate::config::Config;
 use crate::control::Decision;
@@ -44,6 +44,8 @@ pub(super) struct Turned {
     pub(super) signal_age: Option<Duration>,
     pub(super) latency: Histogram,
     pub(super) failures: u64,
+    /// None: the signal is no passive one.
+    pub(super) passive: Option<PassiveReport>,
 }
 
 impl Published {

@@ -7,6 +7,7 @@
 mod control_loop;
 pub mod http;
 mod live;
+mod passive;
 pub mod report;
 mod reporter;
 pub mod signal;

@@ -1,6 +1,7 @@
 //! What the daemon knows, gathered for whoever asks: metrics, health, status.
 
-use shedder_common::abi::InterfaceCounters;
+use crate::control::Queue;
+use shedder_common::abi::{EXCHANGES, InterfaceCounters};
 use std::time::Duration;
 
 /// Gathers a report. May take some milliseconds, and is never called from the control loop.
@@ -84,6 +85,41 @@ pub struct ServiceReport {
     pub failures: u64,
     /// Work offered since the programs were loaded, by class.
     pub offered: [u64; 6],
+    /// Why the loop goes by no signal, by a name of [`Why::NAMES`](crate::control::Why::NAMES); none: it has one.
+    pub why: Option<&'static str>,
+    /// What a request that arrives now will take at `quantile`, which is what the loop goes by; none: not known.
+    pub predicted: Option<Duration>,
+    /// The latency without a queue, at `quantile`; none: not known.
+    pub baseline: Option<Duration>,
+    /// Rises of the shed ratio that were undone because they did harm, since the loop began.
+    pub rollbacks: u64,
+    /// What a passive signal tells besides; none: the signal is of another kind.
+    pub passive: Option<PassiveReport>,
+}
+
+/// The quantiles of the answers' latencies that are told of a passive signal.
+pub const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
+
+/// What the programs saw of one service. Rates and what is in flight are scaled up where not all flows are measured; the
+/// exchanges are as they were counted.
+#[derive(Clone, Debug)]
+pub struct PassiveReport {
+    /// The moment's; none: it has just begun.
+    pub queue: Option<Queue>,
+    /// The fraction of flows that is measured, above 0 to 1.
+    pub share: f64,
+    /// Latencies of the answers of the last 10 to 20 s, at the quantiles of [`QUANTILES`]; none: there were none.
+    pub recent: [Option<Duration>; QUANTILES.len()],
+    /// Connections that were asked for and not agreed to yet.
+    pub connecting: u64,
+    /// Connections that were asked for and not agreed to within the deadline, since the daemon's start.
+    pub syns_unanswered: u64,
+    /// By [`Exchange`](shedder_common::abi::Exchange), since the daemon's start.
+    pub exchanges: [u64; EXCHANGES],
+    /// Requests that ended without an answer, since the daemon's start.
+    pub abandoned: u64,
+    /// Turns that found the reflex tripped, since the daemon's start.
+    pub reflex_trips: u64,
 }
 
 /// What the daemon did.
@@ -128,9 +164,14 @@ impl Histogram {
 
     /// Counts `seconds`, which must be finite.
     pub fn observe(&mut self, seconds: f64) {
+        self.observe_many(seconds, 1);
+    }
+
+    /// Counts `seconds`, which must be finite, `count` times.
+    pub fn observe_many(&mut self, seconds: f64, count: u64) {
         let bucket = self.bounds.partition_point(|&bound| bound < seconds);
-        self.counts[bucket] += 1;
-        self.sum += seconds;
+        self.counts[bucket] += count;
+        self.sum += seconds * count as f64;
     }
 
     /// Each bucket's upper bound (the last is infinite) and its own count, not cumulated.

@@ -93,6 +93,13 @@ impl Reporter for LiveReporter {
                 latency: turned.map(|turned| turned.latency.clone()).unwrap_or_default(),
                 failures: turned.map_or(0, |turned| turned.failures),
                 offered: by_class,
+                why: turned
+                    .filter(|_| service.signal != config::Signal::None)
+                    .and_then(|turned| turned.decision.state.why().map(|why| why.name())),
+                predicted: turned.and_then(|turned| turned.decision.predicted),
+                baseline: turned.and_then(|turned| turned.decision.baseline),
+                rollbacks: turned.map_or(0, |turned| turned.decision.undone),
+                passive: turned.and_then(|turned| turned.passive.clone()),
             });
         }
         let patience = (live.config.control.interval * 10).max(Duration::from_secs(1));

@@ -5,7 +5,7 @@ use super::pins::{Pins, Way, entries, remove_link, remove_pin};
 use super::policy::{compile, mode_fits};
 use super::state::{State, name_bytes};
 use super::{AttachedMode, Attachment, Scope, netlink, sys};
-use crate::config::{Config, Mode, Protocol};
+use crate::config::{Config, Mode, Protocol, Signal};
 use anyhow::{Context, Result, anyhow, bail};
 use aya::programs::links::{FdLink, LinkOrder};
 use aya::programs::tc::TcAttachOptions;
@@ -373,6 +373,12 @@ fn name_services(state: &State, config: &Config, slots: &[u8]) {
                 Protocol::Udp => 17,
             },
             class: new.class as u8,
+            signal: match new.signal {
+                Signal::None => Service::SIGNAL_NONE,
+                Signal::Passive { .. } => Service::SIGNAL_PASSIVE,
+                Signal::Probe { .. } => Service::SIGNAL_PROBE,
+                Signal::Push => Service::SIGNAL_PUSH,
+            },
             every_packet: (new.shed == crate::config::Shed::Packets) as u8,
             target: new.target.as_nanos() as u64,
             ..same

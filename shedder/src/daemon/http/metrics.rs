@@ -3,10 +3,11 @@
 //! One table, [`METRICS`]. The exposition and the reference in `docs/metrics.md` are both made from it.
 
 use super::health;
-use crate::daemon::report::{Histogram, InterfaceReport, Report, ServiceReport};
+use crate::control::Why;
+use crate::daemon::report::{Histogram, InterfaceReport, PassiveReport, QUANTILES, Report, ServiceReport};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
-use shedder_common::abi::{ABI_VERSION, Cell, Event};
+use shedder_common::abi::{ABI_VERSION, Cell, Event, Exchange};
 use shedder_common::class::Class;
 use shedder_common::reason::Reason;
 use std::collections::BTreeMap;
@@ -261,6 +262,155 @@ pub(super) static METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "shedder_signal_fault",
+        unit: None,
+        labels: &["service", "why"],
+        help: "1 for the reason why the loop goes by no signal, 0 for the others.",
+        samples: Samples::Gauge(|report, sink| {
+            for service in &report.services {
+                for why in Why::NAMES {
+                    sink(&[&service.name, why], flag(service.why == Some(why)));
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "shedder_predicted_latency_seconds",
+        unit: Some(Unit::Seconds),
+        labels: &["service"],
+        help: "What a request that arrives now will take, at the service's quantile: what the loop goes by with a \
+               passive signal; absent while it is not known.",
+        samples: Samples::Gauge(|report, sink| {
+            of_services(report, sink, |service| service.predicted.map(|latency| latency.as_secs_f64()));
+        }),
+    },
+    Metric {
+        name: "shedder_baseline_latency_seconds",
+        unit: Some(Unit::Seconds),
+        labels: &["service"],
+        help: "The latency without a queue, at the service's quantile; absent while it is not known.",
+        samples: Samples::Gauge(|report, sink| {
+            of_services(report, sink, |service| service.baseline.map(|latency| latency.as_secs_f64()));
+        }),
+    },
+    Metric {
+        name: "shedder_recent_latency_seconds",
+        unit: Some(Unit::Seconds),
+        labels: &["service", "quantile"],
+        help: "Time to the first byte of the answers of the last 10 to 20 s, of a passive signal, to 6 %; absent \
+               without answers.",
+        samples: Samples::Gauge(|report, sink| {
+            of_passive(report, &mut |service, passive| {
+                for (quantile, latency) in QUANTILES.into_iter().zip(passive.recent) {
+                    if let Some(latency) = latency {
+                        sink(&[service, &quantile.to_string()], latency.as_secs_f64());
+                    }
+                }
+            });
+        }),
+    },
+    Metric {
+        name: "shedder_requests_in_flight",
+        unit: None,
+        labels: &["service"],
+        help: "Requests that arrived and were not answered yet, of a passive signal.",
+        samples: Samples::Gauge(|report, sink| {
+            of_passive(report, &mut |service, passive| {
+                if let Some(queue) = passive.queue {
+                    sink(&[service], queue.in_flight);
+                }
+            });
+        }),
+    },
+    Metric {
+        name: "shedder_capacity_requests_per_second",
+        unit: None,
+        labels: &["service"],
+        help: "Answers a second while the service has enough to do, of a passive signal; absent while it is not known.",
+        samples: Samples::Gauge(|report, sink| {
+            of_passive(report, &mut |service, passive| {
+                if let Some(capacity) = passive.queue.and_then(|queue| queue.capacity) {
+                    sink(&[service], capacity);
+                }
+            });
+        }),
+    },
+    Metric {
+        name: "shedder_connections_pending",
+        unit: None,
+        labels: &["service"],
+        help: "Connections that were asked for and not agreed to yet, of a passive signal.",
+        samples: Samples::Gauge(|report, sink| {
+            of_passive(report, &mut |service, passive| sink(&[service], passive.connecting as f64));
+        }),
+    },
+    Metric {
+        name: "shedder_connections_unanswered_total",
+        unit: None,
+        labels: &["service"],
+        help: "Connections that were asked for and not agreed to within 2 s, of a passive signal.",
+        samples: Samples::Counter(|report, sink| {
+            of_passive(report, &mut |service, passive| sink(&[service], passive.syns_unanswered));
+        }),
+    },
+    Metric {
+        name: "shedder_exchanges_total",
+        unit: None,
+        labels: &["service", "event"],
+        help: "What a passive signal saw between the service and its peers, of the flows that are measured.",
+        samples: Samples::Counter(|report, sink| {
+            of_passive(report, &mut |service, passive| {
+                for event in Exchange::ALL.into_iter().filter(|event| !event.is_status()) {
+                    sink(&[service, event.name()], passive.exchanges[event as usize]);
+                }
+                sink(&[service, "abandoned"], passive.abandoned);
+            });
+        }),
+    },
+    Metric {
+        name: "shedder_http_answers_total",
+        unit: None,
+        labels: &["service", "status"],
+        help: "Plaintext HTTP/1 answers by the class of their status, of the flows that a passive signal measures.",
+        samples: Samples::Counter(|report, sink| {
+            of_passive(report, &mut |service, passive| {
+                for status in Exchange::ALL.into_iter().filter(|event| event.is_status()) {
+                    sink(&[service, status.name()], passive.exchanges[status as usize]);
+                }
+            });
+        }),
+    },
+    Metric {
+        name: "shedder_measured_share",
+        unit: None,
+        labels: &["service"],
+        help: "The fraction of flows that a passive signal measures, above 0 to 1.",
+        samples: Samples::Gauge(|report, sink| {
+            of_passive(report, &mut |service, passive| sink(&[service], passive.share));
+        }),
+    },
+    Metric {
+        name: "shedder_reflex_trips_total",
+        unit: None,
+        labels: &["service"],
+        help: "Turns that found that the programs had shed by themselves since the one before, because answers were far \
+               too late.",
+        samples: Samples::Counter(|report, sink| {
+            of_passive(report, &mut |service, passive| sink(&[service], passive.reflex_trips));
+        }),
+    },
+    Metric {
+        name: "shedder_rollbacks_total",
+        unit: None,
+        labels: &["service"],
+        help: "Rises of the shed ratio that were undone because they did harm.",
+        samples: Samples::Counter(|report, sink| {
+            for service in &report.services {
+                sink(&[&service.name], service.rollbacks);
+            }
+        }),
+    },
+    Metric {
         name: "shedder_offered_total",
         unit: None,
         labels: &["service", "class"],
@@ -438,6 +588,14 @@ fn of_services(report: &Report, sink: Sink<'_, f64>, value: impl Fn(&ServiceRepo
     for service in &report.services {
         if let Some(value) = value(service) {
             sink(&[&service.name], value);
+        }
+    }
+}
+
+fn of_passive(report: &Report, each: &mut dyn FnMut(&str, &PassiveReport)) {
+    for service in &report.services {
+        if let Some(passive) = &service.passive {
+            each(&service.name, passive);
         }
     }
 }

@@ -45,6 +45,7 @@ pub struct Inbox {
 struct State {
     samples: VecDeque<Sample>,
     dropped: u64,
+    refused: u64,
     in_flight: [Option<Duration>; MAX_IN_FLIGHT],
 }
 
@@ -75,6 +76,16 @@ impl Inbox {
     /// Samples that were lost because nobody drained them in time.
     pub fn dropped(&self) -> u64 {
         lock(&self.state).dropped
+    }
+
+    /// Latencies that were told since the last call and cannot be true.
+    pub fn take_refused(&self) -> u64 {
+        std::mem::take(&mut lock(&self.state).refused)
+    }
+
+    /// Notes that a latency was told that cannot be true.
+    pub(super) fn refuse(&self) {
+        lock(&self.state).refused += 1;
     }
 
     /// Why the probe that ended last failed, as a sentence; none where it was answered, and for pushed signals.

@@ -72,6 +72,11 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Line<'_>>, Refusal> {
     Ok(Some(Line { service, outcome, count }))
 }
 
+/// The service that a line names, whatever else is wrong with it.
+pub(super) fn service_of(line: &[u8]) -> Option<&str> {
+    str::from_utf8(line).ok()?.split_ascii_whitespace().next()
+}
+
 fn parse_latency(field: &str) -> Result<Duration, Refusal> {
     // `s` is the end of the other units as well.
     const UNITS: [(&str, f64); 4] = [("ns", 1e9), ("us", 1e6), ("ms", 1e3), ("s", 1.0)];

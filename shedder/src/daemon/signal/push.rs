@@ -2,7 +2,7 @@
 
 use super::Task;
 use super::inbox::{Inbox, Sample, monotonic};
-use super::line::{Line, Refusal, parse};
+use super::line::{Line, Refusal, parse, service_of};
 use super::socket::{BoundPath, claim};
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -114,7 +114,14 @@ impl Receiver {
         for line in bytes.split(|&byte| byte == b'\n') {
             self.worked(1).await;
             match parse(line).and_then(|line| line.map(|line| known(line, &services)).transpose()) {
-                Err(refusal) => self.refuse(refusal),
+                Err(refusal) => {
+                    if refusal == Refusal::OutOfRange
+                        && let Some(inbox) = service_of(line).and_then(|name| services.get(name))
+                    {
+                        inbox.refuse();
+                    }
+                    self.refuse(refusal);
+                }
                 Ok(None) => {}
                 Ok(Some((Line { outcome, mut count, .. }, inbox))) => {
                     while count > 0 {

@@ -51,6 +51,7 @@ fn names_units_labels_and_help_keep_the_rules() {
         "arch",
         "class",
         "direction",
+        "event",
         "interface",
         "kind",
         "mode",
@@ -60,9 +61,11 @@ fn names_units_labels_and_help_keep_the_rules() {
         "scope",
         "service",
         "state",
+        "status",
         "term",
         "verdict",
         "version",
+        "why",
     ];
     for metric in METRICS {
         assert!(metric.name.starts_with("shedder_"), "{}", metric.name);
@@ -323,4 +326,24 @@ proptest! {
             prop_assert_eq!(count, service.latency.count() as f64);
         }
     }
+}
+
+#[test]
+fn a_passive_signal_is_told_where_there_is_one() {
+    let mut report = healthy();
+    let mut probed = report.services[0].clone();
+    probed.name = "probed".to_owned();
+    probed.passive = None;
+    probed.why = Some("stale");
+    report.services.push(probed);
+    let exposition = exposition(report);
+    let api = |name, label| exposition.value(name, &[("service", "api"), label]);
+    assert_eq!(api("shedder_exchanges_total", ("event", "refused")), 4.0);
+    assert_eq!(api("shedder_exchanges_total", ("event", "abandoned")), 5.0);
+    assert_eq!(api("shedder_http_answers_total", ("status", "5xx")), 13.0);
+    assert_eq!(api("shedder_recent_latency_seconds", ("quantile", "0.99")), 0.04);
+    assert!(exposition.find("shedder_recent_latency_seconds", &[("quantile", "0.9")]).is_empty());
+    assert!(exposition.find("shedder_requests_in_flight", &[("service", "probed")]).is_empty());
+    let why = |service, why| exposition.value("shedder_signal_fault", &[("service", service), ("why", why)]);
+    assert_eq!((why("probed", "stale"), why("probed", "silent"), why("api", "stale")), (1.0, 0.0, 0.0));
 }

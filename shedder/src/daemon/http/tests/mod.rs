@@ -6,7 +6,8 @@ mod reference;
 
 use super::server::{self, Limits};
 use super::snapshot::Snapshots;
-use crate::daemon::report::{Histogram, InterfaceReport, Report, Reporter, ServiceReport};
+use crate::control::Queue;
+use crate::daemon::report::{Histogram, InterfaceReport, PassiveReport, Report, Reporter, ServiceReport};
 use bytemuck::Zeroable;
 use shedder_common::abi::InterfaceCounters;
 use std::collections::HashMap;
@@ -114,6 +115,29 @@ fn service(name: &str) -> ServiceReport {
         latency: Histogram::new(Histogram::LATENCY),
         failures: 3,
         offered: [1, 2, 3, 4, 5, 6],
+        why: None,
+        predicted: Some(Duration::from_millis(45)),
+        baseline: Some(Duration::from_millis(5)),
+        rollbacks: 1,
+        passive: Some(PassiveReport {
+            queue: Some(Queue {
+                in_flight: 12.0,
+                arrivals: 400.0,
+                answers: 390.0,
+                offered: 800.0,
+                capacity: Some(400.0),
+                predicted: Some(Duration::from_millis(45)),
+                is_idle: false,
+                exchange_age: Some(Duration::from_millis(2)),
+            }),
+            share: 0.5,
+            recent: [Some(Duration::from_millis(8)), None, Some(Duration::from_millis(40))],
+            connecting: 3,
+            syns_unanswered: 2,
+            exchanges: std::array::from_fn(|event| event as u64),
+            abandoned: 5,
+            reflex_trips: 6,
+        }),
     }
 }
 

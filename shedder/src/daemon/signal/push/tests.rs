@@ -93,6 +93,8 @@ async fn garbage_is_counted_by_kind_and_spoils_nothing_around_it() {
         (Refusal::UnknownService, 1),
     ];
     assert_eq!(fixture.refused(), expected);
+    assert_eq!(fixture.api.take_refused(), 5, "the service is told what cannot be true of it");
+    assert_eq!(fixture.api.take_refused(), 0);
 }
 
 #[tokio::test]
