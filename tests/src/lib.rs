@@ -9,6 +9,7 @@ pub mod dialogue;
 pub mod endpoint;
 pub mod flood;
 pub mod frame;
+pub mod interrupt;
 pub mod kernel;
 pub mod limits;
 pub mod load;

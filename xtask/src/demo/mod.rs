@@ -6,7 +6,6 @@
 
 mod daemon;
 mod figures;
-mod interrupt;
 mod metrics;
 mod plot;
 mod scene;
@@ -20,6 +19,7 @@ use daemon::Daemon;
 use figures::{Overload, Switch};
 use metrics::Scraper;
 use scene::Scene;
+use shedder_tests::interrupt;
 use shedder_tests::privileged;
 use stage::{Act, Kill, Stage, Times};
 use std::fs;
