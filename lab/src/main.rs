@@ -3,11 +3,13 @@
 
 mod cohorts;
 mod contender;
+mod limit;
 mod rival;
 mod run;
 mod sampler;
 mod scenario;
 mod score;
+mod simulate;
 mod stage;
 
 use anyhow::Result;
@@ -16,7 +18,7 @@ fn main() -> Result<()> {
     let stage = stage::Stage::set()?;
     let names: Vec<String> = std::env::args().skip(1).collect();
     for s in scenario::all().into_iter().filter(|s| names.iter().any(|n| n == s.name)) {
-        for name in ["nothing","static","shedder"] {
+        for name in ["nothing", "static", "shedder"] {
             let t = std::time::Instant::now();
             let run = stage.play(&s, &contender::Contender::of(name, 950.0))?;
             let score = score::Score::of(&s, &run);

@@ -88,8 +88,14 @@ mod tests {
             latency: Duration::from_millis(latency_ms),
             outcome,
         };
-        let run =
-            |requests| Run { contender: String::new(), requests, samples: vec![], started: 0, valid: true };
+        let run = |requests| Run {
+            contender: String::new(),
+            requests,
+            samples: vec![],
+            cohorts: Cohorts::new(HashKey::default()),
+            started: 0,
+            valid: true,
+        };
         let good = request(0, 0, 20, Outcome::Answered);
         let late = request(1, 0, 200, Outcome::Answered);
         let lost = request(2, 0, 250, Outcome::ConnectTimeout);
