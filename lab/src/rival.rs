@@ -8,7 +8,7 @@ pub(crate) mod fixed;
 pub(crate) mod gradient;
 mod thread;
 
-pub(crate) use thread::{RivalThread, write};
+pub(crate) use thread::RivalThread;
 
 use shedder::control::{Counters, Distribution};
 use shedder_common::class::{PRIORITIES, SHED_NOTHING};
@@ -57,8 +57,6 @@ pub(crate) struct Seen<'a> {
     pub(crate) offered: &'a Counters,
     /// Requests that are offered a second, averaged over about 100 ms.
     pub(crate) offered_rate: f64,
-    /// The cutoff in force.
-    pub(crate) cutoff: u32,
 }
 
 /// Requests that ended, by bucket of the time that they took.
@@ -151,7 +149,6 @@ impl Memory {
         now: Duration,
         (ended, in_flight): (&Ended, u64),
         offered: &Counters,
-        cutoff: u32,
     ) -> u32 {
         for (sum, &count) in self.total.iter_mut().zip(offered) {
             *sum = sum.wrapping_add(count);
@@ -167,7 +164,7 @@ impl Memory {
         let shortest = self.shortest.unwrap_or_default();
         let queueing = ended.mean().map(|mean| mean.saturating_sub(shortest));
         let offered_rate = self.offered_rate;
-        let seen = Seen { now, ended, queueing, in_flight, offered, offered_rate, cutoff };
+        let seen = Seen { now, ended, queueing, in_flight, offered, offered_rate };
         controller.turn(&seen).cutoff(offered_rate, &self.distribution)
     }
 }

@@ -127,7 +127,6 @@ impl Window {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct User {
     pub(crate) class: Class,
-    pub(crate) source: IpAddr,
     /// When the first try was due.
     pub(crate) due: Duration,
     /// How long the answer took, from the time of the try that was answered.
@@ -139,8 +138,8 @@ impl Run {
     pub(crate) fn users(&self, service: usize) -> Vec<User> {
         let mut users = std::collections::HashMap::<u64, User>::new();
         for request in self.of(service) {
-            let Request { class, source, due, .. } = *request;
-            let user = users.entry(request.user).or_insert(User { class, source, due, answered: None });
+            let Request { class, due, .. } = *request;
+            let user = users.entry(request.user).or_insert(User { class, due, answered: None });
             user.due = user.due.min(due);
             if request.outcome == Outcome::Answered {
                 user.answered = Some(request.latency);

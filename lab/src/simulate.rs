@@ -124,7 +124,7 @@ impl<'a> Service<'a> {
         }
         if let Some(controller) = &mut self.controller {
             let seen = (&ended, self.under_way.len() as u64);
-            self.cutoff = self.memory.turn(controller.as_mut(), now, seen, &self.offered, self.cutoff);
+            self.cutoff = self.memory.turn(controller.as_mut(), now, seen, &self.offered);
         }
         self.offered.fill(0);
     }

@@ -30,7 +30,7 @@ const PORT: u16 = 8080;
 const OTHER_FILES: usize = 256;
 
 /// Of arrivals and service times: the same for every contender.
-const SEED: u64 = 1;
+pub(crate) const SEED: u64 = 1;
 
 /// How the daemon sees its services: `{ kind = "passive" }` once the programs measure.
 const SIGNAL: Signal = Signal::Probe;
@@ -59,6 +59,13 @@ impl Stage {
             .filter(|&left| left >= 2 * capacity() as usize)
             .with_context(|| format!("{files} open files are too few: allow 10000 with `ulimit -n`"))?;
         Ok(Stage { network: Network::new("lab")?, outstanding })
+    }
+
+    /// Attaches the programs for a scenario, and returns the cohorts of sources under their key.
+    pub(crate) fn cohorts(&self, scenario: &Scenario) -> Result<Cohorts> {
+        let shedder = Shedder::new(&self.network);
+        self.prepare(&shedder, &self.configuration(scenario), scenario, &Contender::Nothing)?;
+        Ok(Cohorts::new(self.network.server.run(|| State::open(&Pins::new(shedder.pins())))??.hash_key()))
     }
 
     /// Plays a scenario once.

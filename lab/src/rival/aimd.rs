@@ -81,7 +81,6 @@ mod tests {
             in_flight: 0,
             offered: &OFFERED,
             offered_rate: 1200.0,
-            cutoff: 0,
         })
     }
 
@@ -109,7 +108,6 @@ mod tests {
                 in_flight: 9,
                 offered: &OFFERED,
                 offered_rate: 600.0,
-                cutoff: 0,
             });
             let expected = if now.is_zero() { f64::INFINITY } else { 500.0 };
             assert_eq!(act, Act::Rate(expected));

@@ -97,7 +97,6 @@ mod tests {
             in_flight: 5,
             offered,
             offered_rate: 0.0,
-            cutoff: dagor.cutoff,
         };
         match dagor.turn(&seen) {
             Act::Cutoff(cutoff) => cutoff,

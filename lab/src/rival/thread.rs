@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const LEASE: Duration = Duration::from_secs(2);
 
 /// Writes a cutoff, and renews the lease without which the programs do not obey it.
-pub(crate) fn write(state: &State, service: usize, cutoff: u32) {
+fn write(state: &State, service: usize, cutoff: u32) {
     state.set_cutoff(service, cutoff);
     state.set_lease(monotonic().saturating_add(LEASE.as_nanos() as u64));
 }
@@ -46,10 +46,8 @@ impl RivalThread {
                     for (slot, eyes, memory, controller) in &mut driven {
                         let (ended, offered) = eyes.look()?;
                         let in_flight = eyes.in_flight(monotonic());
-                        let cutoff = state.cutoff(*slot);
                         let seen = (&ended, in_flight);
-                        let cutoff =
-                            memory.turn(controller.as_mut(), start.elapsed(), seen, &offered, cutoff);
+                        let cutoff = memory.turn(controller.as_mut(), start.elapsed(), seen, &offered);
                         write(&state, *slot, cutoff);
                     }
                     // As in the daemon: a turn that came late is not caught up with.
