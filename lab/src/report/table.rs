@@ -13,7 +13,7 @@ const HEAD: &str = "\
 
 /// One scenario: its runs, and shedder's goals.
 pub(super) fn write(f: &mut Formatter<'_>, report: &Report) -> Result {
-    writeln!(f, "## {}\n\nScenario: {}.\n\n{HEAD}", report.scenario, report.about.trim_end())?;
+    write!(f, "## {}\n\nScenario: {}.\n\n{HEAD}", report.scenario, report.about)?;
     for entry in &report.entries {
         let score = &entry.score;
         let share = |share: Option<f64>| share.map_or("-".into(), percent);
