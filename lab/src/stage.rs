@@ -12,6 +12,7 @@ use crate::scenario::{
 use anyhow::{Context, Result, ensure};
 use shedder::datapath::{Pins, State, monotonic};
 use shedder_common::class::{COHORTS, Class, SHED_NOTHING};
+use shedder_common::words::ReflexWord;
 use shedder_tests::interrupt;
 use shedder_tests::limits::raise_open_files;
 use shedder_tests::load::{Arrivals, Load, Plan, Stream};
@@ -32,33 +33,33 @@ const OTHER_FILES: usize = 256;
 /// Of arrivals and service times: the same for every contender.
 pub(crate) const SEED: u64 = 1;
 
-/// How the daemon sees its services: `{ kind = "passive" }` once the programs measure.
-const SIGNAL: Signal = Signal::Probe;
-
-#[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "the programs do not measure yet")]
-enum Signal {
+/// How the daemon sees its services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Signal {
+    /// By what the programs measure: as the rivals do.
     Passive,
+    /// By requests of its own.
     Probe,
 }
 
 /// The hosts, and the programs on the server's, which keep one key from run to run.
 pub(crate) struct Stage {
     network: Network,
+    signal: Signal,
     /// Connections that the clients of one service may have open at once.
     outstanding: usize,
 }
 
 impl Stage {
     /// Makes the hosts.
-    pub(crate) fn set() -> Result<Stage> {
+    pub(crate) fn set(signal: Signal) -> Result<Stage> {
         let files = raise_open_files()?;
         let outstanding = files
             .checked_sub(2 * CONNECTIONS + OTHER_FILES)
             .map(|left| left / 2)
             .filter(|&left| left >= 2 * capacity() as usize)
             .with_context(|| format!("{files} open files are too few: allow 10000 with `ulimit -n`"))?;
-        Ok(Stage { network: Network::new("lab")?, outstanding })
+        Ok(Stage { network: Network::new("lab")?, signal, outstanding })
     }
 
     /// Attaches the programs for a scenario, and returns the cohorts of sources under their key.
@@ -127,7 +128,10 @@ impl Stage {
         let state = self.network.server.run(|| State::open(&Pins::new(shedder.pins())))??;
         state.set_lease(0);
         for slot in slots(&state, scenario)? {
+            // A daemon that was killed leaves its words.
             state.set_cutoff(slot, SHED_NOTHING);
+            state.set_reflex(slot, ReflexWord::NONE);
+            state.set_measured_share(slot, 1.0);
         }
         match contender {
             Contender::Shedder => Ok(Actor::Daemon(shedder.daemon(config)?)),
@@ -188,7 +192,7 @@ impl Stage {
         );
         for service in 0..scenario.services {
             let port = PORT + service as u16;
-            let signal = match SIGNAL {
+            let signal = match self.signal {
                 Signal::Passive => "{ kind = \"passive\" }".into(),
                 Signal::Probe => format!("{{ kind = \"probe\", url = \"http://127.0.0.1:{port}/\" }}"),
             };

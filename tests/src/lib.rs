@@ -13,6 +13,7 @@ pub mod interrupt;
 pub mod kernel;
 pub mod limits;
 pub mod load;
+pub mod machine;
 pub mod measured;
 pub mod netns;
 pub mod privileged;

@@ -36,6 +36,7 @@ enum Task {
         overload: f64,
     },
     /// Play overloads with shedder, with other controllers and with nothing, in ten minutes. Needs root.
+    #[command(disable_help_flag = true)]
     Lab {
         /// What the lab is to do: names of scenarios, --list, --controller NAME, --quick; --help says more.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]

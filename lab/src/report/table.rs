@@ -95,7 +95,7 @@ pub(super) fn summary(reports: &[Report]) -> String {
 fn preamble() -> String {
     format!(
         "# shedder's lab\n\n\
-         A real server answers {:.0} requests a second and queues 768; its p99 is to be {} ms; clients give up after {} ms. \
+         Measured on {}. A real server answers {:.0} requests a second and queues 768; its p99 is to be {} ms; clients give up after {} ms. \
          Every contender meets the same arrivals, of the same seed, by open-loop clients on this machine.\n\n\
          - utility: the worth of the answers from the overload's start to the run's end, of what somebody could have \
          delivered who knows the capacity and serves the most important first. An answer is worth twice one of the class \
@@ -108,6 +108,7 @@ fn preamble() -> String {
          - static: a limit on what is admitted, the best of nine in a simulation of this very scenario, and so what nobody \
          knows beforehand. dagor: WeChat's rule. aimd: SEDA's. gradient: Netflix' Gradient2. They see what the same \
          programs measure, at the same interval. nothing: the programs shed nothing.\n\n",
+        shedder_tests::machine::describe(),
         capacity(),
         TARGET.as_millis(),
         PATIENCE.as_millis(),

@@ -6,9 +6,9 @@ use shedder_tests::load::Retries;
 use std::ops::Range;
 use std::time::Duration;
 
-const BEFORE: Duration = Duration::from_millis(800);
+const BEFORE: Duration = Duration::from_millis(700);
 const OVERLOAD: Duration = Duration::from_millis(3200);
-const AFTER: Duration = Duration::from_millis(2500);
+const AFTER: Duration = Duration::from_millis(2300);
 
 /// Regular clients of each class.
 const REGULARS: Sources = Sources::Hosts(0, 500);

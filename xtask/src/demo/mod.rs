@@ -103,7 +103,7 @@ fn tell(
 ) -> Story {
     let seconds = |range: &std::ops::Range<Duration>| [range.start.as_secs_f64(), range.end.as_secs_f64()];
     Story {
-        machine: summary::machine(),
+        machine: shedder_tests::machine::describe(),
         capacity: scene.capacity,
         target: scene::TARGET.as_secs_f64() * 1e3,
         patience: scene::PATIENCE.as_secs_f64() * 1e3,
