@@ -21,15 +21,20 @@ use std::time::Duration;
 /// Of the server: the lab's own network has the same form.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
-/// Plays a scenario with a controller for each service, and none at all where `make` makes none.
+/// Plays a scenario with a controller for each service, and none at all where `make` makes none. The server takes
+/// `slowness` times as long as it should.
 pub(crate) fn play(
     scenario: &Scenario,
     cohorts: &Cohorts,
     seed: u64,
+    slowness: f64,
     make: impl Fn() -> Option<Box<dyn Controller>>,
 ) -> Run {
     let requests = (0..scenario.services)
-        .flat_map(|service| Service::new(scenario, cohorts, service, seed, make()).play())
+        .flat_map(|service| {
+            let service = Service::new(scenario, cohorts, service, seed, make());
+            Service { time: SERVICE.mul_f64(slowness), ..service }.play()
+        })
         .collect();
     Run {
         contender: "simulated".into(),
@@ -57,6 +62,8 @@ struct Service<'a> {
     cohorts: &'a Cohorts,
     service: usize,
     seed: u64,
+    /// Of a request, while nothing is wrong.
+    time: Duration,
     controller: Option<Box<dyn Controller>>,
     memory: Memory,
     cutoff: u32,
@@ -89,6 +96,7 @@ impl<'a> Service<'a> {
             cohorts,
             service,
             seed,
+            time: SERVICE,
             controller,
             memory: Memory::new(),
             cutoff: SHED_NOTHING,
@@ -167,8 +175,8 @@ impl<'a> Service<'a> {
         let begun = free.max(now);
         let mut end = begun
             + match self.scenario.trouble(self.service, begun) {
-                Some(Trouble::Slow(factor)) => SERVICE.mul_f64(factor),
-                Some(Trouble::Stall) | None => SERVICE,
+                Some(Trouble::Slow(factor)) => self.time.mul_f64(factor),
+                Some(Trouble::Stall) | None => self.time,
             };
         let stalls = self.scenario.events.iter().filter(|event| event.trouble == Trouble::Stall);
         for stall in stalls.filter(|_| self.service == 0) {
@@ -197,7 +205,7 @@ mod tests {
 
     fn score(scenario: &str, make: impl Fn() -> Option<Box<dyn Controller>>) -> Score {
         let scenario = all().into_iter().find(|known| known.name == scenario).unwrap();
-        Score::of(&scenario, &play(&scenario, &cohorts(), 1, make))
+        Score::of(&scenario, &play(&scenario, &cohorts(), 1, 1.0, make))
     }
 
     fn rival(name: &str) -> Option<Box<dyn Controller>> {
@@ -236,7 +244,7 @@ mod tests {
         for flow in &mut scenario.flows {
             flow.phases.truncate(1);
         }
-        let run = play(&scenario, &cohorts(), 1, || None);
+        let run = play(&scenario, &cohorts(), 1, 1.0, || None);
         assert!(run.requests.iter().all(|request| request.latency < 5 * SERVICE));
     }
 

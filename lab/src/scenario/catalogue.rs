@@ -185,10 +185,10 @@ fn critical() -> Scenario {
 
 fn two_services() -> Scenario {
     let mut scenario =
-        quiet("two-services", "two services, one asked for four times its capacity, the other for half")
+        quiet("two-services", "two services, one asked for three times its capacity, the other for half")
             .regulars(Class::Critical, 0.2, 0.2)
             .regulars(Class::Normal, 0.2, 0.4)
-            .regulars(Class::Low, 0.1, 3.4);
+            .regulars(Class::Low, 0.1, 2.4);
     scenario.services = 2;
     let phases = vec![Phase { when: Duration::ZERO..scenario.length(), rate: 0.5 }];
     scenario.flows.push(Flow {
