@@ -189,7 +189,7 @@ fn is_lifeline(prefix: Option<&PrefixPolicy>, port: Option<u16>) -> bool {
 
 /// The keyed hash of the source that an address belongs to.
 #[inline(always)]
-fn source_hash(policy: &Policy, address: &Address) -> u64 {
+pub fn source_hash(policy: &Policy, address: &Address) -> u64 {
     if !address.is_v6 {
         // Complemented, so that no IPv6 prefix that somebody may write into a packet shares its place.
         return !mix(&policy.key, address.low);
@@ -440,7 +440,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
 
 /// The cohort of a source under the key of the moment: 0 to 127.
 #[inline(always)]
-fn cohort(policy: &Policy, hash: u64, now: u64) -> u32 {
+pub fn cohort(policy: &Policy, hash: u64, now: u64) -> u32 {
     let turn = now.checked_div(policy.rotation).unwrap_or(0);
     (mix_in(&policy.key, hash, turn) >> 57) as u32 & (COHORTS - 1)
 }

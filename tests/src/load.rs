@@ -2,13 +2,15 @@
 //!
 //! Each request is a TCP connection of its own, from one of its stream's sources. Its latency counts from the moment
 //! the schedule said, so that a generator or a server that falls behind shows in it (what closed-loop tools leave out).
+//! Clients may try again: then each try is a request of the same user, and counts from its own time.
 
 mod request;
 mod schedule;
 
 use crate::netns::Namespace;
+use crate::random::Random;
 use anyhow::{Context, Result, ensure};
-use schedule::Schedule;
+pub use schedule::{Arrival, Schedule};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -58,13 +60,41 @@ pub enum Arrivals {
     Poisson,
 }
 
+/// How a client tries again where a request was not answered in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// After how many tries in all it gives up: at least 1.
+    pub tries: u32,
+    /// The pause before the second try, doubled before each further one, times 0.5 to 1.5 at random; zero: it tries
+    /// again at once.
+    pub pause: Duration,
+}
+
+impl Retries {
+    /// A client that asks once.
+    pub const NONE: Retries = Retries { tries: 1, pause: Duration::ZERO };
+
+    /// The pause after try `attempt`, counted from 0, where chance says `unit`, 0 to below 1.
+    pub fn pause_after(&self, attempt: u32, unit: f64) -> Duration {
+        self.pause.mul_f64(f64::from(1u32 << attempt.min(16)) * (0.5 + unit))
+    }
+}
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The stream's place in the plan.
     pub stream: usize,
-    /// When the schedule had it leave, after the epoch.
+    /// Whose request it is: counts the arrivals of the schedule. Each try of one user has the same number.
+    pub user: u64,
+    /// The try, counted from 0.
+    pub attempt: u32,
+    /// Where it came from.
+    pub source: IpAddr,
+    /// When it was to leave, after the epoch: by the schedule, and a further try after the client's pause.
     pub due: Duration,
+    /// When it did leave, after the epoch.
+    pub sent: Duration,
     /// From then until its end.
     pub latency: Duration,
     /// How it ended.
@@ -128,8 +158,13 @@ impl Shared {
 }
 
 impl Load {
-    /// Starts the plan on a thread of its own inside `namespace`.
+    /// Starts the plan on a thread of its own inside `namespace`. Each request is tried once.
     pub fn start(namespace: &Namespace, plan: Plan) -> Result<Load> {
+        Load::with_retries(namespace, plan, Retries::NONE)
+    }
+
+    /// Starts the plan, with clients that try again. None does so after the end of the plan's last stream.
+    pub fn with_retries(namespace: &Namespace, plan: Plan, retries: Retries) -> Result<Load> {
         ensure!(plan.streams.iter().all(|stream| !stream.sources.is_empty()), "a stream has no sources");
         ensure!(plan.streams.iter().all(|stream| stream.rate > 0.0), "a stream has no rate");
         let shared = Arc::new(Shared {
@@ -146,7 +181,7 @@ impl Load {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 LocalSet::new().block_on(&runtime, async {
                     tokio::select! {
-                        () = generate(plan, shared) => {}
+                        () = generate(plan, retries, shared) => {}
                         _ = stopped => {}
                     }
                 });
@@ -215,10 +250,12 @@ fn prefer_this_thread() {
 }
 
 /// Lets every request of the plan leave in its time, and waits for their ends.
-async fn generate(plan: Plan, shared: Arc<Shared>) {
-    let Plan { target, epoch, timeout, outstanding, .. } = plan;
+async fn generate(plan: Plan, retries: Retries, shared: Arc<Shared>) {
+    let Plan { target, epoch, timeout, outstanding, seed, .. } = plan;
+    let last = plan.streams.iter().map(|stream| stream.until).max().unwrap_or_default();
+    let clients = Clients { target, epoch, timeout, retries, seed, last };
     let mut requests = tokio::task::JoinSet::new();
-    for arrival in Schedule::new(plan.seed, plan.streams) {
+    for (user, arrival) in (0..).zip(Schedule::new(seed, plan.streams)) {
         let due = epoch + arrival.due;
         if due > Instant::now() {
             tokio::time::sleep_until(due.into()).await;
@@ -226,24 +263,68 @@ async fn generate(plan: Plan, shared: Arc<Shared>) {
         while requests.try_join_next().is_some() {}
         let late = due.elapsed();
         shared.latest.fetch_max(late.as_nanos() as u64, Ordering::Relaxed);
-        let record = move |outcome| Record {
-            stream: arrival.stream,
-            due: arrival.due,
-            latency: due.elapsed(),
-            outcome,
-        };
         if late >= timeout || requests.len() >= outstanding {
-            shared.end(record(Outcome::NotSent));
+            shared.end(clients.record(user, &arrival, 0, arrival.due, Outcome::NotSent));
             continue;
         }
-        shared.left[arrival.stream].fetch_add(1, Ordering::Relaxed);
         shared.outstanding.store(requests.len() + 1, Ordering::Relaxed);
-        let shared = shared.clone();
-        requests.spawn_local(async move {
-            shared.end(record(request::send(arrival.source, target, due + timeout).await));
-        });
+        requests.spawn_local(clients.ask(user, arrival, shared.clone()));
     }
     while requests.join_next().await.is_some() {
         shared.outstanding.store(requests.len(), Ordering::Relaxed);
+    }
+}
+
+/// What all clients have in common.
+#[derive(Clone, Copy)]
+struct Clients {
+    target: SocketAddr,
+    epoch: Instant,
+    timeout: Duration,
+    retries: Retries,
+    seed: u64,
+    /// After the epoch: nobody tries again from then on.
+    last: Duration,
+}
+
+impl Clients {
+    /// Asks until there is an answer or the client gives up.
+    async fn ask(self, user: u64, arrival: Arrival, shared: Arc<Shared>) {
+        let mut chance = Random::new(self.seed ^ user.rotate_left(32));
+        let mut due = arrival.due;
+        for attempt in 0.. {
+            shared.left[arrival.stream].fetch_add(1, Ordering::Relaxed);
+            let mut record = self.record(user, &arrival, attempt, due, Outcome::NotSent);
+            let outcome = request::send(arrival.source, self.target, self.epoch + due + self.timeout).await;
+            record.outcome = outcome;
+            record.latency = (self.epoch + due).elapsed();
+            shared.end(record);
+            due = self.epoch.elapsed() + self.retries.pause_after(attempt, chance.unit());
+            if outcome == Outcome::Answered || attempt + 1 >= self.retries.tries || due >= self.last {
+                return;
+            }
+            tokio::time::sleep_until((self.epoch + due).into()).await;
+        }
+    }
+
+    /// A request that leaves now and was due at `due`, after the epoch.
+    fn record(&self, user: u64, arrival: &Arrival, attempt: u32, due: Duration, outcome: Outcome) -> Record {
+        let sent = self.epoch.elapsed();
+        let Arrival { stream, source, .. } = *arrival;
+        Record { stream, user, attempt, source, due, sent, latency: sent.saturating_sub(due), outcome }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_vary_about_themselves() {
+        let retries = Retries { tries: 4, pause: Duration::from_millis(100) };
+        assert_eq!(retries.pause_after(0, 0.5), Duration::from_millis(100));
+        assert_eq!(retries.pause_after(2, 0.5), Duration::from_millis(400));
+        assert_eq!(retries.pause_after(0, 0.0), Duration::from_millis(50));
+        assert_eq!(Retries::NONE.pause_after(3, 0.9), Duration::ZERO);
     }
 }

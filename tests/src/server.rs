@@ -107,6 +107,23 @@ impl Server {
         self.address
     }
 
+    /// Changes the service time (not zero), from the next request that a worker begins with.
+    pub fn set_service(&self, service: Duration) {
+        self.shared.pool.set_service(service);
+    }
+
+    /// Lets service times vary from the next request on: exponential, with the service time as their mean. The same
+    /// seed gives the same times.
+    pub fn vary(&self, seed: u64) {
+        self.shared.pool.vary(seed);
+    }
+
+    /// Finishes nothing for this long from now on, as a long pause for garbage or a lock held by somebody would:
+    /// connections are still made, and requests wait.
+    pub fn stall(&self, time: Duration) {
+        self.shared.pool.stall(tokio::time::Instant::now() + time);
+    }
+
     /// What it has counted.
     pub fn counts(&self) -> Counts {
         let Shared { pool, accepted, abandoned } = &*self.shared;

@@ -1,6 +1,7 @@
-//! The tasks of this repository: `cargo xtask setup | build | check | test | demo`.
+//! The tasks of this repository: `cargo xtask setup | build | check | test | demo | lab`.
 
 mod demo;
+mod lab;
 mod setup;
 mod steps;
 mod tally;
@@ -8,6 +9,7 @@ mod toolchain;
 mod verify;
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -32,6 +34,13 @@ enum Task {
         /// What the overload asks for, in capacities of the server: 1 to 10.
         #[arg(long, value_name = "FACTOR", default_value_t = 10.0, value_parser = demo::factor)]
         overload: f64,
+    },
+    /// Play overloads with shedder, with other controllers and with nothing, in ten minutes. Needs root.
+    #[command(disable_help_flag = true)]
+    Lab {
+        /// What the lab is to do: names of scenarios, --list, --controller NAME, --quick; --help says more.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
     },
 }
 
@@ -68,6 +77,11 @@ fn run(task: &Task, root: &Path) -> Result<()> {
             setup::network()?;
             let shedder = build()?;
             demo::run(&demo::Options { shedder, output: root.join("target/demo"), overload: *overload })
+        }
+        Task::Lab { arguments } => {
+            setup::programs(root)?;
+            setup::network()?;
+            lab::run(&build()?, arguments)
         }
     }
 }

@@ -14,6 +14,7 @@ use shedder_common::abi::{
 };
 use shedder_common::bucket::{self, Set};
 use shedder_common::class::PRIORITIES;
+use shedder_common::hash::HashKey;
 use shedder_common::memory;
 use shedder_common::word::Word;
 use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
@@ -175,6 +176,11 @@ impl State {
     /// Where the state is pinned.
     pub fn pins(&self) -> &Pins {
         &self.pins
+    }
+
+    /// The key under which sources are hashed: the same for as long as anything is attached.
+    pub fn hash_key(&self) -> HashKey {
+        self.meta.read(0).key
     }
 
     pub(super) fn meta(&self) -> &Mapped<Meta> {

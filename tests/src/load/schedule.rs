@@ -7,16 +7,18 @@ use std::time::Duration;
 
 /// One request to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Arrival {
+pub struct Arrival {
     /// The stream's place in the plan.
-    pub(super) stream: usize,
-    pub(super) source: IpAddr,
-    /// After the epoch.
-    pub(super) due: Duration,
+    pub stream: usize,
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// When it leaves, after the epoch.
+    pub due: Duration,
 }
 
 /// The arrivals of all streams, in the order of their times.
-pub(super) struct Schedule {
+#[derive(Clone, Debug)]
+pub struct Schedule {
     random: Random,
     streams: Vec<Stream>,
     /// Each stream's next arrival; none: it has no more.
@@ -24,7 +26,8 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) fn new(seed: u64, streams: Vec<Stream>) -> Schedule {
+    /// The same seed gives the same arrivals.
+    pub fn new(seed: u64, streams: Vec<Stream>) -> Schedule {
         let mut schedule = Schedule { random: Random::new(seed), next: vec![None; streams.len()], streams };
         for index in 0..schedule.streams.len() {
             schedule.advance(index, schedule.streams[index].from);

@@ -1,5 +1,6 @@
 //! Workers, and the queue before them.
 
+use crate::random::Random;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,12 @@ use tokio::time::{Instant, sleep_until};
 /// Workers that take requests in the order of their arrival.
 #[derive(Debug)]
 pub(super) struct Pool {
-    service: Duration,
+    /// Nanoseconds.
+    service: AtomicU64,
+    /// What varies the service time; none: each request takes the same.
+    variation: Mutex<Option<Random>>,
+    /// Until when nothing is finished.
+    stalled_until: Mutex<Instant>,
     /// A permit for each idle worker, handed out first come, first served.
     idle: Semaphore,
     /// Until when each idle worker was busy.
@@ -24,7 +30,9 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(workers: usize, service: Duration) -> Pool {
         Pool {
-            service,
+            service: AtomicU64::new(service.as_nanos() as u64),
+            variation: Mutex::new(None),
+            stalled_until: Mutex::new(Instant::now()),
             idle: Semaphore::new(workers),
             busy_until: Mutex::new(VecDeque::from(vec![Instant::now(); workers])),
             waiting: AtomicU64::new(0),
@@ -45,11 +53,46 @@ impl Pool {
         let begun = free.expect("a permit stands for an idle worker").max(arrived);
         let queueing = begun - arrived;
         self.queueing.store(queueing.as_nanos() as u64, Ordering::Relaxed);
-        let end = begun + self.service;
+        let mut end = begun + self.draw();
         sleep_until(end).await;
+        // A stall holds up what is under way as well.
+        while let Some(resumed) = self.stalled() {
+            end = resumed;
+            sleep_until(end).await;
+        }
         self.busy_until.lock().expect("nothing panics holding it").push_back(end);
         drop(worker);
         (queueing, self.served.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// From the next request on, `service` is the service time.
+    pub(super) fn set_service(&self, service: Duration) {
+        self.service.store(service.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// From the next request on, service times are exponential, with the service time as their mean.
+    pub(super) fn vary(&self, seed: u64) {
+        *self.variation.lock().expect("nothing panics holding it") = Some(Random::new(seed));
+    }
+
+    /// Finishes nothing until `resumed`.
+    pub(super) fn stall(&self, resumed: Instant) {
+        *self.stalled_until.lock().expect("nothing panics holding it") = resumed;
+    }
+
+    /// One request's service time.
+    fn draw(&self) -> Duration {
+        let mean = Duration::from_nanos(self.service.load(Ordering::Relaxed));
+        match &mut *self.variation.lock().expect("nothing panics holding it") {
+            Some(random) => mean.mul_f64(random.exponential()),
+            None => mean,
+        }
+    }
+
+    /// When the stall ends; none where there is none.
+    fn stalled(&self) -> Option<Instant> {
+        let resumed = *self.stalled_until.lock().expect("nothing panics holding it");
+        (resumed > Instant::now()).then_some(resumed)
     }
 
     pub(super) fn waiting(&self) -> u64 {
@@ -97,5 +140,29 @@ mod tests {
         let start = Instant::now();
         assert_eq!(pool.work().await.0, Duration::ZERO);
         assert_eq!(start.elapsed(), Duration::from_millis(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stall_holds_up_what_is_under_way_and_costs_no_work() {
+        let pool = Pool::new(1, Duration::from_millis(10));
+        let start = Instant::now();
+        pool.stall(start + Duration::from_millis(50));
+        pool.work().await;
+        assert_eq!(start.elapsed(), Duration::from_millis(50));
+        pool.work().await;
+        assert_eq!(start.elapsed(), Duration::from_millis(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn service_times_change_and_vary_about_their_mean() {
+        let pool = Pool::new(1, Duration::from_millis(10));
+        pool.set_service(Duration::from_millis(30));
+        let start = Instant::now();
+        pool.work().await;
+        assert_eq!(start.elapsed(), Duration::from_millis(30));
+        pool.vary(1);
+        let draws: Vec<f64> = (0..10_000).map(|_| pool.draw().as_secs_f64()).collect();
+        let mean = draws.iter().sum::<f64>() / draws.len() as f64;
+        assert!((mean / 0.03 - 1.0).abs() < 0.05, "{mean}");
     }
 }

@@ -1,10 +1,10 @@
 //! shedder, as a process on the server's host.
 
-use super::interrupt;
 use super::metrics::{get, listen};
 use super::scene::{CLASSES, CRITICAL, LOW, NORMAL, PORT, Scene, TARGET};
 use anyhow::{Context, Result, bail, ensure};
 use shedder_tests::flood;
+use shedder_tests::interrupt;
 use shedder_tests::netns::Network;
 use shedder_tests::process::Process;
 use std::path::Path;

@@ -6,7 +6,6 @@
 
 mod daemon;
 mod figures;
-mod interrupt;
 mod metrics;
 mod plot;
 mod scene;
@@ -20,6 +19,7 @@ use daemon::Daemon;
 use figures::{Overload, Switch};
 use metrics::Scraper;
 use scene::Scene;
+use shedder_tests::interrupt;
 use shedder_tests::privileged;
 use stage::{Act, Kill, Stage, Times};
 use std::fs;
@@ -103,7 +103,7 @@ fn tell(
 ) -> Story {
     let seconds = |range: &std::ops::Range<Duration>| [range.start.as_secs_f64(), range.end.as_secs_f64()];
     Story {
-        machine: summary::machine(),
+        machine: shedder_tests::machine::describe(),
         capacity: scene.capacity,
         target: scene::TARGET.as_secs_f64() * 1e3,
         patience: scene::PATIENCE.as_secs_f64() * 1e3,

@@ -1,7 +1,7 @@
 //! Where the demo plays: two hosts, a web server with a limited capacity on one, its clients on the other.
 
-use super::interrupt;
 use anyhow::{Context, Result};
+use shedder_tests::interrupt;
 use shedder_tests::limits::raise_open_files;
 use shedder_tests::load::{Arrivals, Load, Plan, Stream};
 use shedder_tests::netns::Network;

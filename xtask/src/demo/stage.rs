@@ -1,7 +1,6 @@
 //! The acts, as they are played.
 
 use super::daemon::{Daemon, Ran};
-use super::interrupt;
 use super::metrics::{Sample, Scraper};
 use super::scene::{PATIENCE, Scene};
 use super::timeline::Timeline;
@@ -9,6 +8,7 @@ use super::view::{Moment, View};
 use anyhow::Result;
 use shedder_tests::flood::{self, Arrivals, Receiver, Sender};
 use shedder_tests::frame::{Ethernet, udp};
+use shedder_tests::interrupt;
 use shedder_tests::load::Load;
 use shedder_tests::netns::Namespace;
 use std::net::{IpAddr, SocketAddr};

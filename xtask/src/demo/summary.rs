@@ -35,14 +35,6 @@ pub(super) struct Story {
     pub(super) samples: Vec<Sample>,
 }
 
-/// CPUs and kernel.
-pub(super) fn machine() -> String {
-    let cpus = std::thread::available_parallelism().map_or(0, |cpus| cpus.get());
-    let kernel = nix::sys::utsname::uname()
-        .map(|system| format!("{} {}", system.sysname().display(), system.release().display()));
-    format!("{cpus} CPUs, {}", kernel.unwrap_or_else(|_| "an unknown kernel".into()))
-}
-
 impl Display for Story {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Story { without, with, switch, .. } = self;

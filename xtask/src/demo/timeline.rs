@@ -120,7 +120,9 @@ mod tests {
     use super::*;
 
     fn record(stream: usize, due: u64, latency: u64, outcome: Outcome) -> Record {
-        Record { stream, due: Duration::from_millis(due), latency: Duration::from_millis(latency), outcome }
+        let (due, latency) = (Duration::from_millis(due), Duration::from_millis(latency));
+        let source = std::net::Ipv4Addr::LOCALHOST.into();
+        Record { stream, user: 0, attempt: 0, source, due, sent: due, latency, outcome }
     }
 
     fn timeline() -> Timeline {

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM end the demo in good order.
+//! Ctrl-C and SIGTERM end a run in good order: what it made is dropped, and so removed.
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -11,7 +11,7 @@ extern "C" fn remember(_: i32) {
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP are only remembered, for [`check`] to find.
-pub(super) fn catch() -> Result<()> {
+pub fn catch() -> Result<()> {
     let action = SigAction::new(SigHandler::Handler(remember), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler only stores to an atomic.
@@ -21,9 +21,9 @@ pub(super) fn catch() -> Result<()> {
 }
 
 /// An error where such a signal came.
-pub(super) fn check() -> Result<()> {
+pub fn check() -> Result<()> {
     if INTERRUPTED.load(Ordering::Relaxed) {
-        bail!("interrupted: nothing was written, and nothing is left behind");
+        bail!("interrupted: what was under way is not written, and nothing is left behind");
     }
     Ok(())
 }
