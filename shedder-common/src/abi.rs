@@ -1,6 +1,6 @@
 //! The layout of the maps: what a program and a daemon of different builds must agree on.
 
-use crate::bucket::{Rate, Set};
+use crate::bucket::{Rate, Set, WAYS};
 use crate::class::{PRIORITIES, SHED_NOTHING};
 use crate::hash::HashKey;
 use crate::histogram::BUCKETS;
@@ -378,36 +378,37 @@ impl Exchange {
 /// Room for [`Exchange`]s; a power of two.
 pub const EXCHANGES: usize = 32;
 
-/// Sets in the table of measured flows: room for 16,384 of them.
+/// Sets in the table of measured flows, a power of two: room for 16,384 of them.
 pub const FLOW_SETS: usize = 2048;
 
-/// Flows that share a set.
+/// Flows that share a set, word by word: what is read of every flow lies together. See [`flows`](crate::flows).
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct FlowSet {
-    /// Which flows these are: see [`flows`](crate::flows).
+    /// Which flows these are, and when they were last heard of.
     pub keys: Set,
+    /// What arrived, written by ingress alone.
+    pub arrived: Set,
+    /// What left, written by egress, and by ingress where egress missed something.
+    pub answered: Set,
+    /// What was jumped over, written by ingress alone.
+    pub holes: Set,
+    /// Bytes of the last segment in which an HTTP/1 request was found to be alone, written by ingress alone.
+    pub singles: Set,
     /// Way by way.
-    pub flows: [Flow; crate::bucket::WAYS],
+    pub flows: [Flow; WAYS],
 }
 
-/// One flow that is measured. Only ingress writes `arrived` and `batches`, only egress writes `answered`, and whoever
-/// takes the place for a new flow writes all of it.
+/// What is in flight on one flow, written by ingress alone.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct Flow {
-    /// What ingress has seen of the flow.
-    pub arrived: Word,
-    /// What egress has seen of the flow.
-    pub answered: Word,
     /// Requests that arrived together, a ring.
     pub batches: [Word; FLOW_BATCHES],
-    /// Keeps the lines whole.
-    pub spare: [Word; 6],
 }
 
-/// Batches of requests that a flow may have in flight; a power of two.
-pub const FLOW_BATCHES: usize = 8;
+/// Batches of requests that a flow may have in flight; a power of two, at most 32.
+pub const FLOW_BATCHES: usize = 32;
 
 /// Which service a local port belongs to, for TCP and UDP.
 #[repr(C)]
@@ -629,8 +630,8 @@ assert_layout! {
     Service: 72, 8;
     Offered: 4 * OFFERED_PLACES, 4;
     Measured: 4 * (2 * BUCKETS + EXCHANGES), 4;
-    Flow: 128, 64;
-    FlowSet: 64 + 8 * 128, 64;
+    Flow: 8 * FLOW_BATCHES, 64;
+    FlowSet: 5 * 64 + 8 * WAYS * FLOW_BATCHES, 64;
     Ports: 4 * 65536, 2;
     Rate: 16, 8;
     Limits: 48, 8;

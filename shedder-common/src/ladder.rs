@@ -6,11 +6,12 @@ use crate::abi::{
 use crate::abi::{PrefixPolicy, Shared};
 use crate::bucket::{self, Admission, Place, Rate, Set};
 use crate::class::{COHORTS, SHED_NOTHING, priority};
+use crate::flows::{Segment, sample};
 use crate::hash::{mix, mix_in};
 use crate::memory::{self, Key, Remembered};
 use crate::reason::Reason;
 use crate::walk::{Address, Cursor, Packet, Transport, Walk, is_plain_ipv4, walk};
-use crate::words::{KillWord, OverrideWord};
+use crate::words::{KillWord, OverrideWord, ReflexWord};
 
 /// A table of buckets, one of the three limits of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,21 @@ pub trait Env {
     fn count_offered(&self, slot: u32, priority: u32);
     /// Counts an event.
     fn count_event(&self, event: Event);
+    /// Keeps what of a frame is measured, if anything, until it is known whether the frame passes. In memory and in no
+    /// variable: else the verifier would follow all that comes between twice, with it and without.
+    fn keep(&self, segment: Option<&Segment>);
+    /// Takes note of what was kept of a frame, which passes: [`arrived`](crate::flows::arrived) where it arrives,
+    /// [`left`](crate::flows::left) where it leaves.
+    fn measure<C: Cursor>(&self, direction: Direction, frame: C);
+}
+
+/// Which way a frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// It arrives.
+    Ingress,
+    /// It leaves.
+    Egress,
 }
 
 /// How far a kill goes.
@@ -202,18 +218,69 @@ pub fn source_hash(policy: &Policy, address: &Address) -> u64 {
     }
 }
 
-/// Where a UDP flow between a peer, whose keyed hash as a source is `peer_hash`, and this host is remembered: the same
-/// place for what arrives and for what leaves.
+/// The keyed hash of the flow between a peer, whose keyed hash as a source is `peer_hash`, and this host: the same for
+/// what arrives and for what leaves.
 #[inline(always)]
-fn udp_flow(policy: &Policy, peer_hash: u64, peer: &Address, host: &Address, ports: (u16, u16)) -> Key {
+fn flow_hash(policy: &Policy, peer_hash: u64, peer: &Address, host: &Address, ports: (u16, u16)) -> u64 {
     let ports = (ports.0 as u64) << 16 | ports.1 as u64;
-    let hash = if peer.is_v6 {
+    if peer.is_v6 {
         let hash = mix_in(&policy.key, peer_hash, peer.low ^ host.low.rotate_left(32));
         mix_in(&policy.key, hash, ports ^ host.high.rotate_left(32))
     } else {
         mix_in(&policy.key, peer_hash, host.low << 32 | ports)
+    }
+}
+
+/// Whether the service's requests and answers are measured.
+#[inline(always)]
+fn is_measured<E: Env>(env: &E, service: PortEntry) -> bool {
+    env.policy().flags & Policy::MEASURED != 0 && service.is_measured()
+}
+
+/// Keeps what of a packet is measured: nothing where the service or the packet is not, or the flow is not sampled. `hash`
+/// is the peer's.
+#[inline(always)]
+fn keep<E: Env>(env: &E, direction: Direction, packet: &Packet, hash: u64, service: PortEntry) {
+    if env.policy().flags & Policy::MEASURED == 0 {
+        return;
+    }
+    env.keep(None);
+    if !service.is_measured() {
+        return;
+    }
+    let (peer, host) = match direction {
+        Direction::Ingress => (&packet.source, &packet.destination),
+        Direction::Egress => (&packet.destination, &packet.source),
     };
-    Key::of(hash, policy.memory_mask)
+    let turn = |source: u16, destination: u16| match direction {
+        Direction::Ingress => (source, destination),
+        Direction::Egress => (destination, source),
+    };
+    let flow = match &packet.transport {
+        Transport::Tcp(tcp) if tcp.acts() => {
+            let ports = turn(tcp.source_port, tcp.destination_port);
+            // Complemented, so that a TCP flow does not share the place of a UDP flow.
+            !flow_hash(env.policy(), hash, peer, host, ports)
+        }
+        Transport::Udp(udp) => {
+            let ports = turn(udp.source_port, udp.destination_port);
+            flow_hash(env.policy(), hash, peer, host, ports)
+        }
+        _ => return,
+    };
+    let Some(control) = env.control() else { return };
+    let skip = control.services[service.slot() & (MAX_SERVICES - 1)].skip.load();
+    if (sample(flow) as u64) >= skip {
+        env.keep(Some(&Segment::of(packet, flow, service, env.now())));
+    }
+}
+
+/// Takes note of what was kept of a frame that passes.
+#[inline(always)]
+fn measure<E: Env, C: Cursor>(env: &E, direction: Direction, frame: C) {
+    if env.policy().flags & Policy::MEASURED != 0 {
+        env.measure(direction, frame);
+    }
 }
 
 /// Remembers a UDP flow that passes.
@@ -310,7 +377,14 @@ fn cutoff<E: Env>(env: &E, service: PortEntry, now: u64) -> u32 {
     if person.is_set() && person.holds(now) {
         return person.cutoff();
     }
-    let cutoff = of_service.cutoff();
+    let mut cutoff = of_service.cutoff();
+    if is_measured(env, service) {
+        let reflex = ReflexWord(of_service.reflex.load());
+        // Between two turns of a loop that is alive; it is no loop's last word, which a posture may hold.
+        if reflex.is_tripped_by(of_service.late.load()) && reflex.cutoff() < cutoff && !lapsed(control, now) {
+            cutoff = reflex.cutoff();
+        }
+    }
     if cutoff >= SHED_NOTHING || (env.policy().posture != Policy::POSTURE_HOLD && lapsed(control, now)) {
         return SHED_NOTHING;
     }
@@ -374,6 +448,10 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     let killing = killing.or(kill_of_service(env, service));
     let prefix = prefix_of(env, &packet.source);
     if killing != Killing::All && is_lifeline(prefix, port) {
+        if is_measured(env, service) {
+            keep(env, Direction::Ingress, &packet, source_hash(policy, &packet.source), service);
+            measure(env, Direction::Ingress, frame);
+        }
         return Reason::Lifeline;
     }
     if killing != Killing::No {
@@ -392,12 +470,14 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     }
 
     let hash = source_hash(policy, &packet.source);
+    keep(env, Direction::Ingress, &packet, hash, service);
     let mut flow = None;
     let opens = match &packet.transport {
         Transport::Tcp(tcp) => tcp.opens(),
         Transport::Udp(udp) => {
             let ports = (udp.source_port, udp.destination_port);
-            let key = udp_flow(policy, hash, &packet.source, &packet.destination, ports);
+            let flow_hash = flow_hash(policy, hash, &packet.source, &packet.destination, ports);
+            let key = Key::of(flow_hash, policy.memory_mask);
             flow = Some(key);
             let known = match env.udp_flows(key.set) {
                 Some(set) => memory::recall(set, key, now),
@@ -435,6 +515,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     if let Some(flow) = flow {
         remember_udp_flow(env, flow, now);
     }
+    measure(env, Direction::Ingress, frame);
     Reason::Admitted
 }
 
@@ -478,22 +559,35 @@ pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
         let is_lifeline = killing != Killing::All && is_lifeline(prefix_of(env, &packet.destination), port);
         return if is_lifeline { Reason::Lifeline } else { Reason::Kill };
     }
+    let peer = &packet.destination;
     match &packet.transport {
-        Transport::Tcp(tcp) if policy.proven_ttl != 0 && tcp.answers() => {
-            let key = Key::of(source_hash(policy, &packet.destination), policy.memory_mask);
-            if let Some(set) = env.proven(key.set)
-                && memory::remember(set, key, env.now(), policy.proven_ttl) == Remembered::Displaced
-            {
-                env.count_event(Event::ProvenEvicted);
+        Transport::Tcp(tcp) => {
+            let proves = policy.proven_ttl != 0 && tcp.answers();
+            if !proves && !(tcp.acts() && is_measured(env, service)) {
+                return Reason::Admitted;
             }
+            let hash = source_hash(policy, peer);
+            if proves {
+                let key = Key::of(hash, policy.memory_mask);
+                if let Some(set) = env.proven(key.set)
+                    && memory::remember(set, key, env.now(), policy.proven_ttl) == Remembered::Displaced
+                {
+                    env.count_event(Event::ProvenEvicted);
+                }
+            }
+            keep(env, Direction::Egress, &packet, hash, service);
+            measure(env, Direction::Egress, frame);
         }
         // What this host asks for is no new flow when it is answered.
         Transport::Udp(udp) => {
-            let (peer, host) = (&packet.destination, &packet.source);
+            let hash = source_hash(policy, peer);
             let ports = (udp.destination_port, udp.source_port);
-            remember_udp_flow(env, udp_flow(policy, source_hash(policy, peer), peer, host, ports), env.now());
+            let flow = flow_hash(policy, hash, peer, &packet.source, ports);
+            remember_udp_flow(env, Key::of(flow, policy.memory_mask), env.now());
+            keep(env, Direction::Egress, &packet, hash, service);
+            measure(env, Direction::Egress, frame);
         }
-        _ => {}
+        Transport::Other => {}
     }
     Reason::Admitted
 }

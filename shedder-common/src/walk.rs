@@ -39,6 +39,9 @@ pub struct Packet {
     pub destination: Address,
     /// Its transport header, where it has one that is walked: not behind a non-first fragment or in other protocols.
     pub transport: Transport,
+    /// Beside the transport header and not in it, because there the compiler would leave it undefined for all but TCP,
+    /// which the verifier does not let pass.
+    pub position: Position,
 }
 
 /// The transport header.
@@ -65,6 +68,19 @@ pub struct Tcp {
     pub has_payload: bool,
 }
 
+/// Where a TCP segment is in its streams; all zero in what is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The number of the first byte behind the header, or of a SYN.
+    pub sequence: u32,
+    /// The number of the byte that the sender expects next, where ACK is set.
+    pub acknowledgement: u32,
+    /// Where the bytes behind the header begin in the frame.
+    pub payload_at: u32,
+    /// How many bytes are behind the header.
+    pub payload: u32,
+}
+
 impl Tcp {
     /// Bit of FIN in the flags.
     pub const FIN: u8 = 1;
@@ -74,6 +90,12 @@ impl Tcp {
     pub const RST: u8 = 4;
     /// Bit of ACK in the flags.
     pub const ACK: u8 = 16;
+
+    /// Whether it does anything but acknowledge: it carries data, or opens, closes or resets a connection.
+    #[inline(always)]
+    pub const fn acts(&self) -> bool {
+        self.has_payload || self.flags & (Tcp::SYN | Tcp::FIN | Tcp::RST) != 0
+    }
 
     /// Whether it asks for a new connection.
     #[inline(always)]
@@ -185,8 +207,8 @@ fn walk_ethernet<C: Cursor>(frame: C, length: usize) -> Option<Walk> {
         tags += 1;
     }
     match kind {
-        IPV4 => walk_ipv4(at, left),
-        IPV6 => walk_ipv6(at, left),
+        IPV4 => walk_ipv4(at, left, length - left),
+        IPV6 => walk_ipv6(at, left, length - left),
         _ => Some(Walk::NotIp),
     }
 }
@@ -204,8 +226,9 @@ fn bounded(claimed: usize, left: usize) -> Option<usize> {
     }
 }
 
+/// Walks the packet that begins at `at`, `from` bytes into the frame, with `left` bytes of it behind.
 #[inline(always)]
-fn walk_ipv4<C: Cursor>(at: C, left: usize) -> Option<Walk> {
+fn walk_ipv4<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
     let header: [u8; 20] = at.read(0)?;
     let header_length = (header[0] & 0xf) as usize * 4;
     if header[0] >> 4 != 4 || header_length < 20 {
@@ -219,20 +242,23 @@ fn walk_ipv4<C: Cursor>(at: C, left: usize) -> Option<Walk> {
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]);
     let address = |bytes: [u8; 4]| Address { high: 0, low: u32::from_be_bytes(bytes) as u64, is_v6: false };
-    let transport = if fragment & 0x1fff != 0 {
-        Transport::Other
+    let (transport, position) = if fragment & 0x1fff != 0 {
+        (Transport::Other, Position::default())
     } else {
-        walk_transport(at.skip(header_length), header[9], payload, fragment & 0x2000 != 0)?
+        let from = from + header_length;
+        walk_transport(at.skip(header_length), header[9], payload, from, fragment & 0x2000 != 0)?
     };
     Some(Walk::Ip(Packet {
         source: address([header[12], header[13], header[14], header[15]]),
         destination: address([header[16], header[17], header[18], header[19]]),
         transport,
+        position,
     }))
 }
 
+/// As [`walk_ipv4`].
 #[inline(always)]
-fn walk_ipv6<C: Cursor>(at: C, left: usize) -> Option<Walk> {
+fn walk_ipv6<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
     if be32(at, 0)? >> 28 != 6 {
         return None;
     }
@@ -269,7 +295,8 @@ fn walk_ipv6<C: Cursor>(at: C, left: usize) -> Option<Walk> {
                 if fragment & 0xfff8 != 0 {
                     byte(behind.skip(walked), 7)?;
                     payload.checked_sub(8)?;
-                    return Some(Walk::Ip(Packet { source, destination, transport: Transport::Other }));
+                    let (transport, position) = (Transport::Other, Position::default());
+                    return Some(Walk::Ip(Packet { source, destination, transport, position }));
                 }
                 first_fragment |= fragment & 1 != 0;
                 8
@@ -289,13 +316,21 @@ fn walk_ipv6<C: Cursor>(at: C, left: usize) -> Option<Walk> {
         // The last header must be there to its end, though nothing here reads it.
         byte(behind.skip(walked - 1), 0)?;
     }
-    let transport = walk_transport(behind.skip(walked), next, payload, first_fragment)?;
-    Some(Walk::Ip(Packet { source, destination, transport }))
+    let (transport, position) =
+        walk_transport(behind.skip(walked), next, payload, from + 40 + walked, first_fragment)?;
+    Some(Walk::Ip(Packet { source, destination, transport, position }))
 }
 
-/// Walks the transport header, of a packet with `payload` bytes behind its IP headers.
+/// Walks the transport header, `from` bytes into the frame, of a packet with `payload` bytes behind its IP headers.
 #[inline(always)]
-fn walk_transport<C: Cursor>(at: C, protocol: u8, payload: usize, is_fragment: bool) -> Option<Transport> {
+fn walk_transport<C: Cursor>(
+    at: C,
+    protocol: u8,
+    payload: usize,
+    from: usize,
+    is_fragment: bool,
+) -> Option<(Transport, Position)> {
+    const NOWHERE: Position = Position { sequence: 0, acknowledgement: 0, payload_at: 0, payload: 0 };
     match protocol {
         TCP => {
             let header: [u8; 20] = at.read(0)?;
@@ -303,12 +338,19 @@ fn walk_transport<C: Cursor>(at: C, protocol: u8, payload: usize, is_fragment: b
             if length < 20 || length > payload {
                 return None;
             }
-            Some(Transport::Tcp(Tcp {
+            let tcp = Transport::Tcp(Tcp {
                 source_port: u16::from_be_bytes([header[0], header[1]]),
                 destination_port: u16::from_be_bytes([header[2], header[3]]),
                 flags: header[13],
                 has_payload: payload > length,
-            }))
+            });
+            let position = Position {
+                sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+                acknowledgement: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
+                payload_at: (from + length) as u32,
+                payload: (payload - length) as u32,
+            };
+            Some((tcp, position))
         }
         UDP => {
             let header: [u8; 8] = at.read(0)?;
@@ -317,18 +359,19 @@ fn walk_transport<C: Cursor>(at: C, protocol: u8, payload: usize, is_fragment: b
             if payload < 8 || length < 8 || (length > payload && !is_fragment) {
                 return None;
             }
-            Some(Transport::Udp(Udp {
+            let udp = Transport::Udp(Udp {
                 source_port: u16::from_be_bytes([header[0], header[1]]),
                 destination_port: u16::from_be_bytes([header[2], header[3]]),
                 // The first fragment may be too short for what its length promises.
                 quic_initial: length >= 13 && payload >= 13 && is_quic_initial(at.skip(8)),
-            }))
+            });
+            Some((udp, NOWHERE))
         }
         ICMP | ICMPV6 => {
             at.read::<8>(0)?;
-            if payload < 8 { None } else { Some(Transport::Other) }
+            if payload < 8 { None } else { Some((Transport::Other, NOWHERE)) }
         }
-        _ => Some(Transport::Other),
+        _ => Some((Transport::Other, NOWHERE)),
     }
 }
 

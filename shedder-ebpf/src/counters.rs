@@ -1,19 +1,11 @@
 //! Counting what was met, on this CPU's own lines.
 
 use shedder_common::abi::{Cell, EVENTS, Event, InterfaceCounters, Policy};
+use shedder_common::ladder::Direction;
 use shedder_common::reason::{REASONS, Reason};
 
 use crate::env::Maps;
 use crate::maps::COUNTERS;
-
-/// Which way a frame goes.
-#[derive(Clone, Copy)]
-pub enum Direction {
-    /// It arrives.
-    Ingress,
-    /// It leaves.
-    Egress,
-}
 
 #[inline(always)]
 fn mine() -> Option<*mut InterfaceCounters> {

@@ -5,10 +5,13 @@ use shedder_common::abi::{
     Control, Event, Kills, OFFERED_PLACES, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy, Shared,
 };
 use shedder_common::bucket::Set;
-use shedder_common::ladder::{Env, Table};
+use shedder_common::flows::Segment;
+use shedder_common::ladder::{Direction, Env, Table};
+use shedder_common::walk::Cursor;
 
 use crate::counters::count_event;
 use crate::maps;
+use crate::measure::Frame;
 
 /// Filled in by the loader before the verifier reads it, and frozen. In a map of its own, of just its size.
 #[unsafe(no_mangle)]
@@ -18,10 +21,10 @@ static POLICY: Policy = {
     unsafe { core::mem::zeroed() }
 };
 
-/// The maps of this object.
-pub struct Maps;
+/// The maps of this object, and the frame that a program was called for.
+pub struct Maps<F>(pub F);
 
-impl Maps {
+impl Maps<()> {
     /// The policy, by a way that keeps the compiler from taking the zeros above for its value.
     #[inline(always)]
     pub fn policy() -> &'static Policy {
@@ -35,7 +38,7 @@ impl Maps {
     }
 }
 
-impl Env for Maps {
+impl<F: Frame> Env for Maps<F> {
     #[inline(always)]
     fn policy(&self) -> &Policy {
         Maps::policy()
@@ -121,5 +124,24 @@ impl Env for Maps {
     #[inline(always)]
     fn count_event(&self, event: Event) {
         count_event(event);
+    }
+
+    #[inline(always)]
+    fn keep(&self, segment: Option<&Segment>) {
+        let Some(kept) = maps::KEPT.get_ptr_mut(0) else { return };
+        // SAFETY: the pointer is this CPU's own value, and programs on one CPU do not interrupt each other.
+        let kept = unsafe { &mut *kept };
+        kept.is_any = segment.is_some() as u32;
+        if let Some(segment) = segment {
+            kept.segment = *segment;
+        }
+    }
+
+    #[inline(always)]
+    fn measure<C: Cursor>(&self, _: Direction, _: C) {
+        // Each frame goes one way only, and knows its bytes also where the cursor does not reach them.
+        if maps::KEPT.get(0).is_some_and(|kept| kept.is_any != 0) {
+            self.0.measure();
+        }
     }
 }

@@ -9,14 +9,15 @@ mod env;
 mod frame;
 mod handshake;
 mod maps;
+mod measure;
 
 use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use shedder_common::ladder;
+use shedder_common::ladder::{self, Direction};
 
-use crate::counters::{Direction, count};
+use crate::counters::count;
 use crate::env::Maps;
 use crate::frame::{linear_of_skb, xdp_length};
 
@@ -25,7 +26,7 @@ use crate::frame::{linear_of_skb, xdp_length};
 #[inline(always)]
 pub fn shedder_ingress(ctx: XdpContext) -> u32 {
     let length = xdp_length(&ctx);
-    let reason = ladder::ingress(&Maps, frame::Cursor::new(ctx.data(), ctx.data_end()), length);
+    let reason = ladder::ingress(&Maps(ctx.ctx), frame::Cursor::new(ctx.data(), ctx.data_end()), length);
     if count(Direction::Ingress, reason, length) { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }
 }
 
@@ -34,7 +35,7 @@ pub fn shedder_ingress(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn shedder_egress(ctx: TcContext) -> i32 {
     let length = ctx.len() as usize;
-    let reason = ladder::egress(&Maps, linear_of_skb(&ctx), length);
+    let reason = ladder::egress(&Maps(ctx.skb.skb), linear_of_skb(&ctx), length);
     if count(Direction::Egress, reason, length) { TCX_NEXT } else { TCX_DROP }
 }
 

@@ -4,10 +4,12 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use shedder_common::abi::{
-    Control, FLOW_SETS, FlowSet, Interface, InterfaceCounters, Kills, MAX_INTERFACES, MAX_SERVICES, Measured, Meta, Offered, Ports,
-    Prefix4, Prefix6, PrefixPolicy, Service, Shared,
+    Control, FLOW_SETS, FlowSet, Interface, InterfaceCounters, Kills, MAX_INTERFACES, MAX_SERVICES, Measured,
+    Meta, Offered, Ports, Prefix4, Prefix6, PrefixPolicy, Service, Shared,
 };
 use shedder_common::bucket::Set;
+
+use crate::measure::{Kept, Search};
 
 // State: pinned, and adopted by every later load.
 
@@ -50,3 +52,10 @@ pub static PORTS: Array<Ports> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 pub static OFFERED: PerCpuArray<Offered> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static MEASURED: PerCpuArray<Measured> = PerCpuArray::with_max_entries(1, 0);
+
+// For one run of a program: not pinned.
+
+#[map]
+pub static KEPT: PerCpuArray<Kept> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);

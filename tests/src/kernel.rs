@@ -12,8 +12,8 @@ use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use shedder_common::abi::{
-    Cell, InterfaceCounters, MAX_INTERFACES, MAX_SERVICES, Policy, Ports, Prefix4, Prefix6, PrefixPolicy,
-    maps,
+    Cell, Control, InterfaceCounters, MAX_INTERFACES, MAX_SERVICES, Policy, Ports, Prefix4, Prefix6,
+    PrefixPolicy, maps,
 };
 use shedder_common::reason::{REASONS, Reason};
 use std::path::{Path, PathBuf};
@@ -187,7 +187,7 @@ impl Attached {
 
     /// A person's override of everything.
     pub fn host_override(&self) -> u64 {
-        let control: [u64; 2 + 2 * MAX_SERVICES] = words(&self.state_pin(maps::CONTROL));
+        let control: [u64; size_of::<Control>() / 8] = words(&self.state_pin(maps::CONTROL));
         control[1]
     }
 

@@ -3,14 +3,17 @@
 pub mod frames;
 
 use crate::abi::{
-    Control, EVENTS, Event, Kills, Offered, Policy, PortEntry, Ports, Prefix4, Prefix6, PrefixPolicy, Shared,
+    Control, EVENTS, Event, Exchange, FLOW_SETS, FlowSet, Kills, Measured, Offered, Policy, PortEntry, Ports,
+    Prefix4, Prefix6, PrefixPolicy, Shared,
 };
 use crate::bucket::Set;
 use crate::class::PRIORITIES;
-use crate::ladder::{Env, Table};
+use crate::flows::{self, CHUNK, Ending, Found, Meter, Scan, Segment, WINDOW};
+use crate::ladder::{Direction, Env, Table};
+use crate::walk::Cursor;
 use bytemuck::Zeroable;
 use std::boxed::Box;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::vec::Vec;
 
@@ -42,6 +45,11 @@ pub struct Host {
     pub offered: RefCell<Vec<Offered>>,
     /// By event.
     pub events: RefCell<[u64; EVENTS]>,
+    /// Measured flows, made where one is measured.
+    pub flows: OnceCell<Vec<FlowSet>>,
+    /// By slot.
+    pub measured: RefCell<Vec<Measured>>,
+    kept: Cell<Option<Segment>>,
 }
 
 impl Host {
@@ -69,8 +77,71 @@ impl Host {
             ports: Box::new(Ports::zeroed()),
             offered: RefCell::new(std::vec![Offered::zeroed(); policy.offered_none as usize + 1]),
             events: RefCell::default(),
+            flows: OnceCell::new(),
+            measured: RefCell::new(std::vec![Measured::zeroed(); policy.offered_none as usize + 1]),
+            kept: Cell::new(None),
             policy,
         }
+    }
+
+    /// The set of measured flows of this number.
+    pub fn flow_set(&self, set: usize) -> Option<&FlowSet> {
+        self.flows.get_or_init(|| (0..FLOW_SETS).map(|_| FlowSet::default()).collect()).get(set)
+    }
+}
+
+/// A host, and the frame that it measures.
+struct Measuring<'a, C> {
+    host: &'a Host,
+    frame: C,
+}
+
+impl<C: Cursor> Meter for Measuring<'_, C> {
+    fn flows(&self, set: u32) -> Option<&FlowSet> {
+        self.host.flow_set(set as usize)
+    }
+
+    fn control(&self) -> Option<&Control> {
+        Some(&self.host.control)
+    }
+
+    fn clock(&self) -> u64 {
+        self.host.now.get()
+    }
+
+    fn read(&self, at: u32, length: u32) -> u64 {
+        let byte = |i: u32| self.frame.read::<1>((at + i) as usize).map_or(0, |[byte]| byte);
+        (0..length.min(8)).fold(0, |word, i| word | u64::from(byte(i)) << (8 * i))
+    }
+
+    fn place(&self, flow: u64, now: u64, or_new: bool) -> u32 {
+        flows::place(self, flow, now, or_new)
+    }
+
+    fn scan(&self, at: u32, length: u32, answers: u32) -> Found {
+        let mut scan = Scan::new(answers);
+        for from in (0..length).step_by(CHUNK as usize) {
+            let word = |i| self.read(at + from + 8 * i, (length - from).saturating_sub(8 * i));
+            if scan.chunk(&std::array::from_fn::<_, WINDOW, _>(|i| word(i as u32))) {
+                break;
+            }
+        }
+        scan.found
+    }
+
+    fn settle(&self, flow: u64, way: u32, ending: Ending) -> u64 {
+        flows::settle(self, flow, way, ending)
+    }
+
+    fn count_waits(&self, service: usize, answered: bool, bucket: usize, requests: u32) {
+        let measured = &mut self.host.measured.borrow_mut()[service];
+        let counts = if answered { &mut measured.answered } else { &mut measured.abandoned };
+        counts[bucket] = counts[bucket].wrapping_add(requests);
+    }
+
+    fn count(&self, service: usize, exchange: Exchange, times: u32) {
+        let count = &mut self.host.measured.borrow_mut()[service].exchanges[exchange as usize];
+        *count = count.wrapping_add(times);
     }
 }
 
@@ -131,5 +202,18 @@ impl Env for Host {
 
     fn count_event(&self, event: Event) {
         self.events.borrow_mut()[event as usize] += 1;
+    }
+
+    fn keep(&self, segment: Option<&Segment>) {
+        self.kept.set(segment.copied());
+    }
+
+    fn measure<C: Cursor>(&self, direction: Direction, frame: C) {
+        let Some(segment) = self.kept.take() else { return };
+        let meter = Measuring { host: self, frame };
+        match direction {
+            Direction::Ingress => flows::arrived(&meter, &segment),
+            Direction::Egress => flows::left(&meter, &segment),
+        }
     }
 }

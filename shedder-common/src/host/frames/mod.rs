@@ -10,7 +10,7 @@ mod random;
 pub use named::{Named, named, named_frames};
 pub use random::{random_frame, random_well_formed};
 
-use crate::walk::{Address, Packet, Tcp, Transport, Udp, Walk};
+use crate::walk::{Address, Packet, Position, Tcp, Transport, Udp, Walk};
 use std::vec;
 use std::vec::Vec;
 
@@ -201,8 +201,12 @@ impl Frame {
                 (address6(*source), address6(*destination))
             }
         };
-        let transport = if self.is_later_fragment() { Transport::Other } else { self.segment.transport() };
-        Walk::Ip(Packet { source, destination, transport })
+        let (transport, position) = if self.is_later_fragment() {
+            (Transport::Other, Position::default())
+        } else {
+            (self.segment.transport(), self.segment.position(self.transport_at() as u32))
+        };
+        Walk::Ip(Packet { source, destination, transport, position })
     }
 
     /// The frame's bytes, with every length and checksum as it should be.
@@ -347,6 +351,19 @@ impl Segment {
                 },
             }),
             Segment::Icmp(..) | Segment::Other(..) => Transport::Other,
+        }
+    }
+
+    /// Where the segment, which begins `at` bytes into the frame, is in its streams.
+    fn position(&self, at: u32) -> Position {
+        match self {
+            Segment::Tcp { options, data, .. } => Position {
+                sequence: 1,
+                acknowledgement: 1,
+                payload_at: at + 20 + 4 * u32::from(*options),
+                payload: data.len() as u32,
+            },
+            _ => Position::default(),
         }
     }
 

@@ -1,0 +1,277 @@
+//! Measuring what passes, out of line: in functions that the verifier follows once each, whatever came before.
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::cty::{c_long, c_void};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_skb_load_bytes, bpf_xdp_load_bytes};
+use shedder_common::abi::{Control, EXCHANGES, Exchange, FlowSet, MAX_SERVICES, Measured};
+use shedder_common::flows::{self, CHUNK, Ending, Found, Meter, Scan, Segment, WINDOW};
+use shedder_common::histogram::BUCKETS;
+
+use crate::maps;
+
+/// A frame that a program was called for, which may lie in several pieces.
+pub trait Frame: Copy {
+    /// Copies `length` bytes that begin `at` bytes into the frame, where they are there.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `length` bytes.
+    unsafe fn load(self, at: u32, to: *mut c_void, length: u32);
+
+    /// [`Meter::scan`].
+    fn scan(self, at: u32, length: u32, answers: u32) -> Found;
+
+    /// Takes note of what was kept of the frame, which passes.
+    fn measure(self);
+}
+
+impl Frame for *mut xdp_md {
+    #[inline(always)]
+    unsafe fn load(self, at: u32, to: *mut c_void, length: u32) {
+        // SAFETY: the context is the one that the program was called with; the rest is the caller's promise.
+        unsafe { bpf_xdp_load_bytes(self, at, to, length) };
+    }
+
+    #[inline(always)]
+    fn scan(self, at: u32, length: u32, answers: u32) -> Found {
+        Found(shedder_search_arriving(self, at, length, answers))
+    }
+
+    #[inline(always)]
+    fn measure(self) {
+        shedder_arrived(self);
+    }
+}
+
+impl Frame for *mut __sk_buff {
+    #[inline(always)]
+    unsafe fn load(self, at: u32, to: *mut c_void, length: u32) {
+        // SAFETY: as above.
+        unsafe { bpf_skb_load_bytes(self.cast(), at, to, length) };
+    }
+
+    #[inline(always)]
+    fn scan(self, at: u32, length: u32, answers: u32) -> Found {
+        Found(shedder_search_leaving(self, at, length, answers))
+    }
+
+    #[inline(always)]
+    fn measure(self) {
+        shedder_left(self);
+    }
+}
+
+/// What is kept of a frame until it is known whether it passes.
+#[repr(C)]
+pub struct Kept {
+    /// Zero: nothing is, and what was kept of the frame before is still there.
+    pub is_any: u32,
+    /// What is measured.
+    pub segment: Segment,
+}
+
+/// Takes note of what arrives: [`flows::arrived`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn shedder_arrived(ctx: *mut xdp_md) -> u32 {
+    if let Some(kept) = maps::KEPT.get(0) {
+        flows::arrived(&InKernel(ctx), &kept.segment);
+    }
+    0
+}
+
+/// Takes note of what leaves: [`flows::left`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn shedder_left(ctx: *mut __sk_buff) -> u32 {
+    if let Some(kept) = maps::KEPT.get(0) {
+        flows::left(&InKernel(ctx), &kept.segment);
+    }
+    0
+}
+
+/// [`flows::place()`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn shedder_place(flow: u64, now: u64, or_new: u32) -> u32 {
+    flows::place(&InKernel(()), flow, now, or_new != 0)
+}
+
+/// [`flows::settle()`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn shedder_settle(flow: u64, way: u32, answered: u64, rest: u64) -> u64 {
+    flows::settle(&InKernel(()), flow, way, Ending::unpack(answered, rest))
+}
+
+/// [`Meter::scan`] of what arrives.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn shedder_search_arriving(ctx: *mut xdp_md, at: u32, length: u32, answers: u32) -> u64 {
+    search(ctx, search_arriving as *mut c_void, (at, length), answers)
+}
+
+/// [`Meter::scan`] of what leaves.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn shedder_search_leaving(ctx: *mut __sk_buff, at: u32, length: u32, answers: u32) -> u64 {
+    search(ctx, search_leaving as *mut c_void, (at, length), answers)
+}
+
+/// What of a frame is searched.
+#[repr(C)]
+struct Range<F> {
+    frame: F,
+    at: u32,
+    length: u32,
+}
+
+/// A search while it lasts. In a map, because of what lies there the verifier knows nothing, so that each turn of the loop
+/// looks to it like the one before.
+#[repr(C)]
+pub struct Search {
+    window: [u64; WINDOW],
+    scan: Scan,
+}
+
+/// Searches a frame chunk by chunk.
+#[inline(always)]
+fn search<F: Frame>(frame: F, callback: *mut c_void, (at, length): (u32, u32), answers: u32) -> u64 {
+    let Some(search) = maps::SEARCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: the pointer is this CPU's own value, and programs on one CPU do not interrupt each other.
+    unsafe { (*search).scan = Scan::new(answers) };
+    let mut range = Range { frame, at, length };
+    // SAFETY: both callers give the callback that takes a range with their frame, and it lives until the loop ends.
+    unsafe { bpf_loop(length.div_ceil(CHUNK), callback, (&raw mut range).cast(), 0) };
+    // SAFETY: as above.
+    unsafe { (*search).scan.found.0 }
+}
+
+#[inline(never)]
+unsafe extern "C" fn search_arriving(chunk: u32, range: *mut Range<*mut xdp_md>) -> c_long {
+    // SAFETY: the range lives across the loop, and nobody writes to it.
+    search_chunk(chunk, unsafe { &*range })
+}
+
+#[inline(never)]
+unsafe extern "C" fn search_leaving(chunk: u32, range: *mut Range<*mut __sk_buff>) -> c_long {
+    // SAFETY: as above.
+    search_chunk(chunk, unsafe { &*range })
+}
+
+/// Searches a chunk. Returns 1 where that ends the search, as `bpf_loop` wants it.
+#[inline(always)]
+fn search_chunk<F: Frame>(chunk: u32, range: &Range<F>) -> c_long {
+    let from = chunk * CHUNK;
+    let Some(search) = maps::SEARCH.get_ptr_mut(0) else { return 1 };
+    if from >= range.length {
+        return 1;
+    }
+    // SAFETY: as in `search`.
+    let search = unsafe { &mut *search };
+    search.window = [0; WINDOW];
+    load(range.frame, range.at + from, range.length - from, &mut search.window);
+    search.scan.chunk(&search.window) as c_long
+}
+
+/// Copies as many of the `length` bytes, at least one, that begin `at` bytes into the frame as there is room for.
+#[inline(always)]
+fn load<F: Frame, const WORDS: usize>(frame: F, at: u32, length: u32, to: &mut [u64; WORDS]) {
+    let mut last = length - 1;
+    // SAFETY: adds nothing. The compiler forgets what it knows of the number, and leaves the comparison that follows to
+    // bound it, so that the verifier sees one bounded number from there on.
+    unsafe {
+        core::arch::asm!("{0} += 0", inout(reg) last, options(pure, nomem, nostack, preserves_flags));
+    }
+    let most = 8 * WORDS as u32 - 1;
+    let last = if last < most { last } else { most };
+    // SAFETY: the words have as many bytes, and every pattern of bits is valid in them.
+    unsafe { frame.load(at, to.as_mut_ptr().cast(), last + 1) };
+}
+
+/// The maps of this object, and a frame.
+struct InKernel<F>(F);
+
+impl Frame for () {
+    #[inline(always)]
+    unsafe fn load(self, _: u32, _: *mut c_void, _: u32) {}
+
+    #[inline(always)]
+    fn scan(self, _: u32, _: u32, _: u32) -> Found {
+        Found::default()
+    }
+
+    #[inline(always)]
+    fn measure(self) {}
+}
+
+impl<F: Frame> Meter for InKernel<F> {
+    #[inline(always)]
+    fn flows(&self, set: u32) -> Option<&FlowSet> {
+        maps::FLOWS.get(set)
+    }
+
+    #[inline(always)]
+    fn control(&self) -> Option<&Control> {
+        maps::CONTROL.get(0)
+    }
+
+    #[inline(always)]
+    fn clock(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn read(&self, at: u32, length: u32) -> u64 {
+        let mut word = [0];
+        if length > 0 {
+            load(self.0, at, length, &mut word);
+        }
+        word[0]
+    }
+
+    #[inline(always)]
+    fn place(&self, flow: u64, now: u64, or_new: bool) -> u32 {
+        shedder_place(flow, now, or_new as u32)
+    }
+
+    #[inline(always)]
+    fn scan(&self, at: u32, length: u32, answers: u32) -> Found {
+        self.0.scan(at, length, answers)
+    }
+
+    #[inline(always)]
+    fn settle(&self, flow: u64, way: u32, ending: Ending) -> u64 {
+        shedder_settle(flow, way, ending.answered, ending.pack())
+    }
+
+    #[inline(always)]
+    fn count_waits(&self, service: usize, answered: bool, bucket: usize, requests: u32) {
+        if let Some(measured) = mine(service) {
+            // SAFETY: the pointer is this CPU's own value, the index is masked, and programs on one CPU do not
+            // interrupt each other.
+            unsafe {
+                let counts = if answered { &mut (*measured).answered } else { &mut (*measured).abandoned };
+                let count = &mut counts[bucket & (BUCKETS - 1)];
+                *count = count.wrapping_add(requests);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn count(&self, service: usize, exchange: Exchange, times: u32) {
+        if let Some(measured) = mine(service) {
+            // SAFETY: as above.
+            unsafe {
+                let count = &mut (*measured).exchanges[exchange as usize & (EXCHANGES - 1)];
+                *count = count.wrapping_add(times);
+            }
+        }
+    }
+}
+
+/// What this CPU measured of a service.
+#[inline(always)]
+fn mine(service: usize) -> Option<*mut Measured> {
+    maps::MEASURED.get_ptr_mut(service as u32 & (MAX_SERVICES as u32 - 1))
+}
