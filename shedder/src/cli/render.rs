@@ -1,6 +1,7 @@
 //! `shedder status` as text.
 
-use super::status::{Authority, Direction, Interface, Kill, Override, Service, Status};
+use super::status::{Authority, Direction, Interface, Kill, Override, Passive, Service, Status};
+use shedder_common::abi::Exchange;
 use shedder_common::class::SHED_NOTHING;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -70,6 +71,9 @@ fn describe_service(text: &mut String, service: &Service, status: &Status) {
         None => "unknown: no live daemon observes it".into(),
     };
     let _ = writeln!(text, "  latency  {observed}; target {}", latency(service.target_seconds));
+    if let Some(passive) = &service.passive {
+        describe_passive(text, passive);
+    }
     if service.kill.active {
         let _ = writeln!(text, "  kill     {}", kill(&service.kill));
     }
@@ -90,9 +94,37 @@ fn describe_service(text: &mut String, service: &Service, status: &Status) {
         Authority::HostOverride => "by the override of everything".into(),
         Authority::Override => "by the service's override".into(),
         Authority::Loop => "by the loop".into(),
+        Authority::Reflex => "by the kernel's reflex, until the loop's next turn".into(),
         Authority::Posture => format!("no daemon is alive, posture {}", status.posture),
     };
     let _ = writeln!(text, "  in force {}; {by}", cutoff(service.in_force.cutoff));
+}
+
+/// What the programs saw of a service.
+fn describe_passive(text: &mut String, passive: &Passive) {
+    let _ = write!(text, "  passive  {} answered, {} in flight", passive.answered, passive.in_flight);
+    let quantiles =
+        [("p50", passive.p50_seconds), ("p90", passive.p90_seconds), ("p99", passive.p99_seconds)];
+    for (name, seconds) in quantiles {
+        if let Some(seconds) = seconds {
+            let _ = write!(text, ", {name} {:.1?}", Duration::from_secs_f64(seconds));
+        }
+    }
+    text.push('\n');
+    // What never happened is not worth a word.
+    let abandoned = ("abandoned", passive.abandoned);
+    let pending = ("pending", passive.connections_pending);
+    let events = passive.events.iter().map(|(name, count)| (*name, *count)).chain([abandoned, pending]);
+    let happened: Vec<String> = events
+        .filter(|(name, count)| *count > 0 && *name != Exchange::Request.name())
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    if !happened.is_empty() {
+        let _ = writeln!(text, "           {}", happened.join(", "));
+    }
+    if passive.measured_share < 1.0 {
+        let _ = writeln!(text, "           of {:.2} % of the flows", passive.measured_share * 100.0);
+    }
 }
 
 fn cutoff(cutoff: u32) -> String {

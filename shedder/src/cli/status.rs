@@ -2,13 +2,17 @@
 
 use super::{Exit, print, print_json, render};
 use crate::config::Posture;
-use crate::datapath::{Attachment, InterfaceState, Pins, Scope, ServiceState, State, monotonic};
+use crate::control::quantile_of;
+use crate::datapath::{
+    Attachment, InterfaceState, Measurements, Pins, Scope, ServiceState, State, monotonic,
+};
 use anyhow::Result;
 use serde::Serialize;
-use shedder_common::abi::{Cell, Event, InterfaceCounters};
+use shedder_common::abi::{self, Cell, Event, Exchange, InterfaceCounters, MAX_SERVICES};
 use shedder_common::class::{Class, SHED_NOTHING};
+use shedder_common::flows::Waiting;
 use shedder_common::reason::Reason;
-use shedder_common::words::{KillWord, OverrideWord};
+use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -111,12 +115,28 @@ pub(super) struct Service {
     pub(super) sheds: &'static str,
     pub(super) target_seconds: f64,
     pub(super) observed_seconds: Option<f64>,
+    pub(super) signal: &'static str,
+    pub(super) passive: Option<Passive>,
     #[serde(rename = "loop")]
     pub(super) loop_: Loop,
     #[serde(rename = "override")]
     pub(super) override_: Override,
     pub(super) kill: Kill,
     pub(super) in_force: InForce,
+}
+
+/// What the programs saw of a service since they were loaded, and what is in flight now; of the flows that are measured.
+#[derive(Debug, Serialize)]
+pub(super) struct Passive {
+    pub(super) measured_share: f64,
+    pub(super) in_flight: u64,
+    pub(super) connections_pending: u64,
+    pub(super) answered: u64,
+    pub(super) abandoned: u64,
+    pub(super) p50_seconds: Option<f64>,
+    pub(super) p90_seconds: Option<f64>,
+    pub(super) p99_seconds: Option<f64>,
+    pub(super) events: BTreeMap<&'static str, u64>,
 }
 
 /// What a service's loop said last. Where it is not live, that is history.
@@ -145,6 +165,8 @@ pub(super) enum Authority {
     Override,
     /// The loop of a daemon that is alive.
     Loop,
+    /// The programs by themselves, between two turns of a loop that is alive.
+    Reflex,
     /// Nobody: no daemon is alive.
     Posture,
 }
@@ -167,7 +189,7 @@ impl Status {
             kill: Kill::of(state.kill(Scope::Host), now),
             override_: Override::of(state.override_of(None), now),
             interfaces: interfaces.collect::<Result<_>>()?,
-            services: state.services().into_iter().map(|s| Service::gather(state, s, posture, now)).collect(),
+            services: Service::gather_all(state, posture, now)?,
         })
     }
 }
@@ -271,8 +293,60 @@ impl Events {
     }
 }
 
+impl Passive {
+    /// `waiting` are the requests and the connections that wait.
+    fn gather(state: &State, slot: usize, measurements: &Measurements, waiting: [u64; 2]) -> Result<Passive> {
+        let measured = measurements.of(slot)?;
+        let sum = |counts: &[u32]| counts.iter().map(|&count| u64::from(count)).sum();
+        let quantile =
+            |quantile| quantile_of(&measured.answered, quantile).map(|latency| latency.as_secs_f64());
+        let count = |event: Exchange| (event.name(), u64::from(measured.exchanges[event as usize]));
+        Ok(Passive {
+            measured_share: state.measured_share(slot),
+            in_flight: waiting[0],
+            connections_pending: waiting[1],
+            answered: sum(&measured.answered),
+            abandoned: sum(&measured.abandoned),
+            p50_seconds: quantile(0.5),
+            p90_seconds: quantile(0.9),
+            p99_seconds: quantile(0.99),
+            events: Exchange::ALL.into_iter().map(count).collect(),
+        })
+    }
+}
+
 impl Service {
-    fn gather(state: &State, service: ServiceState, posture: Posture, now: u64) -> Service {
+    fn gather_all(state: &State, posture: Posture, now: u64) -> Result<Vec<Service>> {
+        let held = state.services();
+        let is_passive = |service: &ServiceState| service.entry.signal == abi::Service::SIGNAL_PASSIVE;
+        let measurements = if held.iter().any(is_passive) { Some(state.measurements()?) } else { None };
+        let mut waiting = [[0; 2]; MAX_SERVICES];
+        if let Some(measurements) = &measurements {
+            measurements.outstanding(now, |waits| {
+                if let Some(counts) = waiting.get_mut(waits.service) {
+                    counts[usize::from(waits.waiting == Waiting::Connection)] += u64::from(waits.count);
+                }
+            });
+        }
+        let gather = |service: ServiceState| {
+            let passive = match &measurements {
+                Some(measurements) if is_passive(&service) => {
+                    Some(Passive::gather(state, service.slot, measurements, waiting[service.slot])?)
+                }
+                _ => None,
+            };
+            Ok(Service::gather(state, service, passive, posture, now))
+        };
+        held.into_iter().map(gather).collect()
+    }
+
+    fn gather(
+        state: &State,
+        service: ServiceState,
+        passive: Option<Passive>,
+        posture: Posture,
+        now: u64,
+    ) -> Service {
         let entry = service.entry;
         let cutoff = state.cutoff(service.slot);
         let lease = state.lease();
@@ -286,6 +360,13 @@ impl Service {
             sheds: if entry.every_packet != 0 { "packets" } else { "new-flows" },
             target_seconds: seconds(entry.target),
             observed_seconds: (live && entry.observed != 0).then(|| seconds(entry.observed)),
+            signal: match entry.signal {
+                abi::Service::SIGNAL_PASSIVE => "passive",
+                abi::Service::SIGNAL_PROBE => "probe",
+                abi::Service::SIGNAL_PUSH => "push",
+                _ => "none",
+            },
+            passive,
             loop_: Loop {
                 live,
                 reported_seconds_ago: reported,
@@ -294,7 +375,13 @@ impl Service {
             },
             override_: Override::of(own, now),
             kill: Kill::of(state.kill(Scope::Service(service.slot)), now),
-            in_force: InForce::of([state.override_of(None), own], cutoff, lease, posture, now),
+            in_force: InForce::of(
+                [state.override_of(None), own],
+                (cutoff, state.reflex(service.slot)),
+                lease,
+                posture,
+                now,
+            ),
             name: service.name,
         }
     }
@@ -302,12 +389,21 @@ impl Service {
 
 impl InForce {
     /// As the programs decide it: [`shedder_common::ladder`].
-    fn of([host, own]: [OverrideWord; 2], cutoff: u32, lease: u64, posture: Posture, now: u64) -> InForce {
+    fn of(
+        [host, own]: [OverrideWord; 2],
+        (cutoff, (reflex, late)): (u32, (ReflexWord, u64)),
+        lease: u64,
+        posture: Posture,
+        now: u64,
+    ) -> InForce {
         if host.holds(now) {
             return InForce { by: Authority::HostOverride, cutoff: host.cutoff() };
         }
         if own.holds(now) {
             return InForce { by: Authority::Override, cutoff: own.cutoff() };
+        }
+        if lease > now && reflex.is_tripped_by(late) && reflex.cutoff() < cutoff {
+            return InForce { by: Authority::Reflex, cutoff: reflex.cutoff() };
         }
         if lease > now {
             return InForce { by: Authority::Loop, cutoff };
@@ -331,6 +427,7 @@ mod tests {
     use shedder_common::words::FOREVER;
 
     const NOW: u64 = 1_000_000_000_000;
+    const CALM: (ReflexWord, u64) = (ReflexWord::NONE, 0);
 
     #[test]
     fn a_persons_word_comes_before_the_loop_and_everything_before_one_service() {
@@ -343,8 +440,20 @@ mod tests {
             ([none, own], Authority::Override, 700),
             ([over, over], Authority::Loop, 600),
         ] {
-            let found = InForce::of(words, 600, NOW + 1, Posture::Open, NOW);
+            let found = InForce::of(words, (600, CALM), NOW + 1, Posture::Open, NOW);
             assert_eq!((found.by, found.cutoff), (by, cutoff));
+        }
+    }
+
+    #[test]
+    fn the_reflex_sheds_more_than_the_loop_and_never_less() {
+        let none = [OverrideWord::NONE; 2];
+        for (cutoff, late, by, in_force) in
+            [(600, 3, Authority::Reflex, 500), (600, 2, Authority::Loop, 600), (400, 3, Authority::Loop, 400)]
+        {
+            let reflex = (ReflexWord::new(1_000_000, 3, 500), late);
+            let found = InForce::of(none, (cutoff, reflex), NOW + 1, Posture::Open, NOW);
+            assert_eq!((found.by, found.cutoff), (by, in_force));
         }
     }
 
@@ -358,7 +467,7 @@ mod tests {
             // Attached without a daemon: none was ever lost.
             (Posture::Closed, 0, SHED_NOTHING),
         ] {
-            let found = InForce::of(none, 600, lease, posture, NOW);
+            let found = InForce::of(none, (600, CALM), lease, posture, NOW);
             assert_eq!((found.by, found.cutoff), (Authority::Posture, cutoff), "{posture:?}, lease {lease}");
         }
     }

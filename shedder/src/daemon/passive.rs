@@ -119,6 +119,10 @@ impl Passive {
     /// and is no request.
     pub(super) fn add(&mut self, now: Duration, waits: Outstanding) {
         self.entries += 1;
+        if f64::from(waits.sample) < (1.0 - self.sampling.share()) * (u64::from(u32::MAX) + 1) as f64 {
+            // Not measured any more: nobody will see the answer.
+            return;
+        }
         let age = now.saturating_sub(Duration::from_nanos(waits.since));
         match waits.waiting {
             Waiting::Request => self.in_flight.add(age, waits.count),
@@ -251,7 +255,8 @@ mod tests {
         let mut passive = Passive::new(&Control::default(), &service, 1.0);
         let now = Duration::from_secs(10);
         passive.begin(now);
-        let waits = |waiting, count| Outstanding { service: 0, waiting, since: 9_900_000_000, count };
+        let waits =
+            |waiting, count| Outstanding { service: 0, waiting, since: 9_900_000_000, count, sample: 0 };
         passive.add(now, waits(Waiting::Request, 3));
         passive.add(now, waits(Waiting::Connection, 1));
         assert_eq!((passive.entries(), passive.in_flight.requests(), passive.connecting), (2, 3, 1));
@@ -261,7 +266,13 @@ mod tests {
     fn a_connection_is_unanswered_once() {
         let service = Service::new("api", Protocol::Tcp, 80);
         let mut passive = Passive::new(&Control::default(), &service, 1.0);
-        let asked = Outstanding { service: 0, waiting: Waiting::Connection, since: 1_000_000_000, count: 1 };
+        let asked = Outstanding {
+            service: 0,
+            waiting: Waiting::Connection,
+            since: 1_000_000_000,
+            count: 1,
+            sample: 0,
+        };
         let mut told = Vec::new();
         for turn in 0..200 {
             let now = Duration::from_millis(2_000 + 20 * turn);
