@@ -128,7 +128,7 @@ protocol = "tcp"
 port = {PORT}
 class = "{low}"
 target = "{target}ms"
-signal = {{ kind = "probe", url = "http://127.0.0.1:{PORT}/" }}
+signal = {{ kind = "passive" }}
 
 [endpoint]
 listen = "{listen}"
