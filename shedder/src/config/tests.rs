@@ -457,7 +457,7 @@ fn documented_defaults_are_the_defaults() {
     for header in ["[source]", "[newcomers]", "[control]", "[endpoint]"] {
         write!(whole, "{header}\n{}", defaults(header)).unwrap();
     }
-    assert_eq!(whole.lines().count(), 7 + 1 + 6 + 1 + 2 + 1 + 11 + 1 + 2);
+    assert_eq!(whole.lines().count(), 7 + 1 + 6 + 1 + 2 + 1 + 12 + 1 + 2);
     assert_eq!(valid(&whole), Config::default());
 
     assert_eq!(defaults("[[lifeline]]"), "");
