@@ -16,6 +16,9 @@ const MEMORY_ARRIVALS: f64 = 1000.0;
 /// Time constant of the mean behind [`Distribution::load`].
 const LOAD_MEMORY: Duration = Duration::from_millis(50);
 
+/// As many arrivals tell a rate to about a fifth.
+const TELLING: f64 = 20.0;
+
 /// Arrivals within [`LOAD_MEMORY`] that are taken to be there always, so that some more than none are no flood.
 const LOAD_FLOOR: f64 = 5.0;
 
@@ -29,6 +32,8 @@ pub struct Distribution {
     total: f64,
     /// A second, averaged over [`LOAD_MEMORY`]; none: not known yet.
     rate: Option<f64>,
+    /// A second, averaged over [`LOAD_MEMORY`] or over [`TELLING`] arrivals, whichever is longer.
+    steady: Option<f64>,
     last: Option<(Duration, Box<Counters>)>,
 }
 
@@ -46,7 +51,13 @@ impl Default for Distribution {
 impl Distribution {
     /// Nothing is known yet.
     pub fn new() -> Distribution {
-        Distribution { weights: Box::new([0.0; PRIORITIES as usize]), total: 0.0, rate: None, last: None }
+        Distribution {
+            weights: Box::new([0.0; PRIORITIES as usize]),
+            total: 0.0,
+            rate: None,
+            steady: None,
+            last: None,
+        }
     }
 
     /// What was offered between two readings of the same counters.
@@ -90,12 +101,16 @@ impl Distribution {
             let rate = fresh / dt;
             let kept = (-dt / LOAD_MEMORY.as_secs_f64()).exp();
             self.rate = Some(self.rate.map_or(rate, |before| before * kept + rate * (1.0 - kept)));
+            self.steady = Some(self.steady.map_or(rate, |before| {
+                let memory = LOAD_MEMORY.as_secs_f64().max(TELLING / before.max(rate).max(1.0));
+                before + (rate - before) * (1.0 - (-dt / memory).exp())
+            }));
         }
     }
 
-    /// What is offered a second, averaged over some turns; none: not known yet.
+    /// What is offered a second, averaged over as many arrivals as tell it; none: not known yet.
     pub fn per_second(&self) -> Option<f64> {
-        self.rate
+        self.steady
     }
 
     /// Whether so little was offered lately that every priority is taken to be as likely as any other.

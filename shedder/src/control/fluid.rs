@@ -49,8 +49,8 @@ impl Whole {
     }
 }
 
-/// The ratios of a run: half the capacity for a while, then the overload for `dead_times`.
-fn run(plant: &Plant, dead_times: f64) -> Vec<f64> {
+/// The ratios of a run: half the capacity for a while, then the overload until any backlog has drained.
+fn run(plant: &Plant) -> Vec<f64> {
     let control = Control { interval: plant.interval, ..Control::default() };
     let deadline = Signal::probe_timeout(plant.target);
     let mut service = ServiceLoop::new(&control, plant.target, Sensor::Passive, Posture::Open, 0.0);
@@ -62,23 +62,25 @@ fn run(plant: &Plant, dead_times: f64) -> Vec<f64> {
     let mut cutoffs = VecDeque::from(vec![SHED_NOTHING; plant.delay]);
     let (mut queue, mut last_end) = (VecDeque::<Batch>::new(), 0.0f64);
     let (mut arrivals, mut offers) = (Whole::default(), Whole::default());
-    let mut cohort = 0;
+    let mut first = 0;
 
     let step = plant.interval.as_secs_f64();
     let dead_time = 0.3 * plant.target.as_secs_f64() + 3.0 * step + 1.0 / plant.capacity;
     let before = (30.0 / plant.capacity + 5.0 * plant.service_time).max(10.0 * step);
-    let turns = ((before + dead_time * dead_times) / step) as usize;
+    let after = (15.0 * dead_time).max(10.0 * plant.target.as_secs_f64()).max(3.0);
+    let turns = ((before + after) / step) as usize;
     let batches = 8.max(((step / plant.target.as_secs_f64()) * 4.0) as usize).min(16);
     let mut ratios = Vec::with_capacity(turns);
     for turn in 0..turns {
         let from = turn as f64 * step;
         let rate = plant.capacity * if from < before { 0.5 } else { plant.overload };
-        for _ in 0..offers.take(rate * step).min(2048) {
-            // Every cohort offers the same, and none follows its neighbour.
-            cohort = (cohort + 37) % COHORTS;
-            let count = (rate * step / 2048.0).max(1.0) as u32;
-            counters[priority(Class::Normal as u8, cohort) as usize] += count;
+        // Every cohort offers the same.
+        let count = offers.take(rate * step);
+        for (index, priority) in (priority(Class::Normal as u8, 0)..).take(COHORTS as usize).enumerate() {
+            let is_next = (index as u32 * 37 + first) % COHORTS < count % COHORTS;
+            counters[priority as usize] += count / COHORTS + u32::from(is_next);
         }
+        first = (first + COHORTS - count % COHORTS) % COHORTS;
         let share = 1.0 - offered.share_at(cutoffs.front().copied().unwrap_or(SHED_NOTHING));
         for batch in 0..batches {
             let at = from + step * batch as f64 / batches as f64;
@@ -119,25 +121,27 @@ fn run(plant: &Plant, dead_times: f64) -> Vec<f64> {
     ratios
 }
 
-/// Every plant that a latency can be asked of: the service fits into its target twice, and so do some requests.
-fn plants() -> Vec<Plant> {
+/// Every plant of a grid that a latency can be asked of: a service time fits into the target twice, and twenty requests do.
+fn plants(service_times: &[f64], capacities: &[f64], targets: &[u64]) -> Vec<Plant> {
     let mut plants = Vec::new();
-    for service_time in [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0] {
-        for capacity in [10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5] {
-            for target in [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] {
+    for &service_time in service_times {
+        for &capacity in capacities {
+            for &target in targets {
                 for interval in [5, 20] {
-                    let plant = Plant {
-                        service_time,
-                        capacity,
-                        target: Duration::from_millis(target),
-                        interval: Duration::from_millis(interval),
-                        overload: 2.0,
-                        delay: 1,
-                    };
-                    let seconds = plant.target.as_secs_f64();
-                    let one_server_or_more = service_time * capacity >= 0.5;
-                    if one_server_or_more && seconds >= 2.0 * service_time && seconds * capacity >= 20.0 {
-                        plants.push(plant);
+                    let target = Duration::from_millis(target);
+                    let is_slow = target >= Duration::from_secs(1) && interval == 5;
+                    let fits =
+                        target.as_secs_f64() >= 2.0 * service_time && target.as_secs_f64() * capacity >= 20.0;
+                    if fits && !is_slow && service_time * capacity >= 0.5 {
+                        let interval = Duration::from_millis(interval);
+                        plants.push(Plant {
+                            service_time,
+                            capacity,
+                            target,
+                            interval,
+                            overload: 0.0,
+                            delay: 0,
+                        });
                     }
                 }
             }
@@ -146,25 +150,45 @@ fn plants() -> Vec<Plant> {
     plants
 }
 
-#[test]
-#[ignore = "prints"]
-fn stability() {
-    let plants = plants();
+/// The plants under overloads, at delays of some turns, whose ratio goes on swinging by more than a tenth. Where fewer than
+/// a hundred requests make a target's queue each of them is a step, and counting them takes longer than the loop allows for:
+/// they may swing by a half.
+fn swinging<'a>(plants: impl Iterator<Item = &'a Plant>) -> (usize, Vec<String>) {
     let mut runs = 0;
-    let began = std::time::Instant::now();
-    for plant in &plants {
-        for (overload, delay) in [(1.3, 1), (3.0, 2), (10.0, 3)] {
+    let mut found = Vec::new();
+    for plant in plants {
+        for (overload, delay) in [(1.3, 1), (3.0, 1), (3.0, 2), (10.0, 1), (10.0, 2)] {
             let plant = Plant { overload, delay, ..*plant };
-            let ratios = run(&plant, 30.0);
-            let tail = &ratios[ratios.len() * 2 / 3..];
-            let (low, high) =
-                tail.iter().fold((1.0f64, 0.0f64), |(low, high), &ratio| (low.min(ratio), high.max(ratio)));
+            let ratios = run(&plant);
             runs += 1;
+            let tail = &ratios[ratios.len() * 2 / 3..];
+            let high = tail.iter().copied().fold(0.0, f64::max);
+            let swing = high - tail.iter().copied().fold(1.0, f64::min);
             let mean = tail.iter().sum::<f64>() / tail.len() as f64;
-            if high - low > 0.1 || (mean - (1.0 - 1.0 / overload)).abs() > 0.1 {
-                println!("{:.2} {mean:.2} of {:.2}: {plant:?}", high - low, 1.0 - 1.0 / overload);
+            let allowed = if plant.target.as_secs_f64() * plant.capacity < 100.0 { 0.5 } else { 0.1 };
+            if swing > allowed || (mean - (1.0 - 1.0 / overload)).abs() > 0.1 {
+                found.push(format!("swings by {swing:.2} about {mean:.2}: {plant:?}"));
             }
         }
     }
-    println!("{runs} runs of {} plants in {:?}", plants.len(), began.elapsed());
+    (runs, found)
+}
+
+#[test]
+fn loop_is_stable_whatever_the_service() {
+    let times = [0.0001, 0.001, 0.01, 0.1, 1.0];
+    let plants = plants(&times, &[10.0, 100.0, 1e3, 1e4, 1e5], &[1, 5, 20, 50, 200, 1000, 5000]);
+    let (runs, found) = swinging(plants.iter().step_by(5));
+    assert!(found.is_empty(), "{} of {runs}: {found:#?}", found.len());
+}
+
+/// Run it with `cargo test --release -p shedder control::fluid -- --ignored`.
+#[test]
+#[ignore = "thousands of runs"]
+fn loop_is_stable_on_a_finer_grid() {
+    let times = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0];
+    let capacities = [10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5];
+    let targets = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+    let (runs, found) = swinging(plants(&times, &capacities, &targets).iter());
+    assert!(found.is_empty(), "{} of {runs}: {found:#?}", found.len());
 }

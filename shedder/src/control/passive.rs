@@ -87,6 +87,8 @@ pub struct PassiveWindow {
     unanswered: (Duration, u64),
     answered_once: bool,
     newest_exchange: Option<Duration>,
+    /// The last one.
+    reading: Reading,
 }
 
 impl PassiveWindow {
@@ -116,6 +118,7 @@ impl PassiveWindow {
             unanswered: (Duration::ZERO, 0),
             answered_once: false,
             newest_exchange: None,
+            reading: Reading::default(),
         }
     }
 
@@ -126,7 +129,8 @@ impl PassiveWindow {
 
     /// Takes in what stands in the maps at `now`, while `in_flight` waits, under what is `applied`.
     ///
-    /// The first turn only sets where counting starts, and so does one in which a count went backwards.
+    /// The first turn only sets where counting starts, and so does one in which a count went backwards: what was read
+    /// before still holds then.
     pub fn turn(
         &mut self,
         now: Duration,
@@ -137,7 +141,7 @@ impl PassiveWindow {
         let weight = 1.0 / applied.share;
         let length = match self.take_in(now, measured, in_flight, weight, applied.admitted) {
             Some(length) => length,
-            None => return Reading { in_flight: in_flight.requests() as usize, ..Reading::default() },
+            None => return self.reading,
         };
         let (samples, failures, span) = self.fill(now);
         for (bucket, count) in in_flight.buckets() {
@@ -159,7 +163,7 @@ impl PassiveWindow {
         let predicted = predicted
             .map(|seconds| Duration::from_secs_f64(seconds.min(3600.0)).max(in_flight.longest_but(chance)));
         let idle = self.is_idle(now, in_flight);
-        Reading {
+        self.reading = Reading {
             latency,
             samples: samples as usize,
             failures: failures as usize,
@@ -176,7 +180,8 @@ impl PassiveWindow {
                 exchange_age: self.newest_exchange.map(|at| now.saturating_sub(at)),
             }),
             fault: self.fault(now),
-        }
+        };
+        self.reading
     }
 
     /// Takes in the counts. Answers with the seconds since the turn before; none: counting starts here.
@@ -404,16 +409,21 @@ mod tests {
     #[test]
     fn restart_to_zero_is_no_burst() {
         let mut rig = Rig::new();
-        rig.answer(ms(10), 100_000);
+        rig.arrive(10);
+        rig.answer(ms(10), 10);
+        let before = rig.turn(0, 0);
+        rig.measured = Measured::zeroed();
+        assert_eq!(rig.turn(0, 0), before);
+        rig.answer(ms(10), 10);
+        assert_eq!(rig.turn(0, 0).samples, 20);
+
+        // So much was counted that a zero looks like more.
+        rig.measured.answered[bucket_of(ms(10))] = 3 << 30;
         rig.turn(0, 0);
         rig.measured = Measured::zeroed();
-        assert_eq!(rig.turn(0, 0).queue, None);
-        rig.answer(ms(10), 10);
-        let reading = rig.turn(0, 0);
-        assert!(reading.queue.is_some() && reading.samples <= 100_010);
-        rig.measured = Measured::zeroed();
         rig.window.restart();
-        assert_eq!(rig.turn(0, 0).queue, None);
+        rig.turn(0, 0);
+        assert!(rig.turn(0, 0).samples <= 20);
     }
 
     #[test]

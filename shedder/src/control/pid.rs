@@ -225,9 +225,11 @@ impl Pid {
         // Arrivals that exceed the capacity are a slope that has not shown yet. A queue must be there already, or a
         // capacity that was never reached would shed what it can do.
         let standing = ((filled - STANDING.0) / (STANDING.1 - STANDING.0)).clamp(0.0, 1.0);
-        let excess = input.arrivals.map_or(0.0, |arrivals| arrivals.exp_m1().clamp(0.0, STEEPEST_ARRIVALS));
-        let ahead = standing * excess / self.target;
-        let slope = if ahead > 0.0 { ahead.max(trust * slope) } else { trust * slope };
+        let excess = input.arrivals.map(|arrivals| arrivals.exp_m1().min(STEEPEST_ARRIVALS));
+        let slope = match excess {
+            Some(excess) => standing * excess / self.target + (1.0 - standing) * trust * slope,
+            None => trust * slope,
+        };
         self.terms.derivative = self.tuning.kd * slope;
         memory.filtered + change
     }

@@ -46,6 +46,13 @@ const ANCHOR: f64 = 4.0;
 /// Where nothing of so many admitted flows was measured, the signal is dead.
 const UNMEASURED: f64 = 30.0;
 
+/// How far back it counts how many requests come of a flow: a time constant. Long against the way from a decision to the
+/// requests of the flows that it let in, which would otherwise be taken for a change of what is offered.
+const PER_FLOW: Duration = Duration::from_secs(1);
+
+/// Flows that tell how many requests come of one.
+const TELLING_FLOWS: f64 = 10.0;
+
 /// Where so many answers are overdue at the rate at which they came, none come any more.
 const UNANSWERED_MOST: f64 = 10.0;
 
@@ -137,6 +144,8 @@ pub struct ServiceLoop {
     admitted: f64,
     /// The last turn's.
     cutoff: u32,
+    /// Requests that arrived, and flows that were admitted, over about [`PER_FLOW`].
+    per_flow: (f64, f64),
     /// Flows that were admitted since anything was measured.
     unmeasured: f64,
     last: Option<Duration>,
@@ -212,6 +221,7 @@ impl ServiceLoop {
             verifier: Verifier::new(target, dead_time(control, target, sensor)),
             admitted: 1.0 - ratio,
             cutoff: SHED_NOTHING,
+            per_flow: (0.0, 0.0),
             unmeasured: 0.0,
             last: None,
         }
@@ -268,6 +278,7 @@ impl ServiceLoop {
         let dt = self.last.map_or(0.0, |last| now.saturating_sub(last).as_secs_f64());
         self.last = Some(now);
         self.count_unmeasured(dt, reading, offered);
+        self.count_requests(dt, reading, offered);
         let signal = self.signal(reading);
         let state = match (person, signal) {
             (Some(ratio), _) => {
@@ -316,22 +327,20 @@ impl ServiceLoop {
             let utilization = utilization.filter(|_| self.pid.ratio() > 0.0);
             self.baseline.observe(now, latency, self.pid.ratio(), utilization);
         }
-        let of_capacity = |rate: fn(&Queue) -> f64| {
-            queue.as_ref().zip(capacity).map(|(queue, capacity)| in_capacities(rate(queue), capacity))
-        };
+        let demanded = queue.map(|queue| self.demanded(&queue, offered));
         let input = Input {
             observed,
             baseline: self.baseline.below(self.aim).unwrap_or_default(),
             load: offered.load(),
-            demand: of_capacity(|queue| queue.offered),
-            arrivals: of_capacity(|queue| queue.arrivals),
+            demand: demanded.zip(capacity).map(|(rate, capacity)| in_capacities(rate, capacity)),
+            arrivals: queue.zip(capacity).map(|(queue, capacity)| in_capacities(queue.arrivals, capacity)),
         };
         self.pid.turn(now, &input);
         if let Some(queue) = queue.filter(|queue| !queue.is_idle) {
             let objective = Objective {
                 latency: observed.as_secs_f64(),
                 goodput: queue.answers,
-                offered: queue.offered,
+                offered: self.demanded(&queue, offered),
                 is_answering: reading
                     .age
                     .is_some_and(|age| age.as_secs_f64() * queue.answers < UNANSWERED_MOST),
@@ -343,6 +352,23 @@ impl ServiceLoop {
             if self.pid.ratio() > most {
                 self.pid.track(most);
             }
+        }
+    }
+
+    /// Counts how many requests come of the flows that are admitted.
+    fn count_requests(&mut self, dt: f64, reading: &Reading, offered: &Distribution) {
+        let Some((queue, flows)) = reading.queue.zip(offered.per_second()) else { return };
+        let kept = (-dt / PER_FLOW.as_secs_f64()).exp();
+        let (requests, admitted) = self.per_flow;
+        self.per_flow = (requests * kept + queue.arrivals * dt, admitted * kept + flows * self.admitted * dt);
+    }
+
+    /// Requests a second that would arrive if nothing were shed.
+    fn demanded(&self, queue: &Queue, offered: &Distribution) -> f64 {
+        let (requests, flows) = self.per_flow;
+        match offered.per_second() {
+            Some(per_second) if flows >= TELLING_FLOWS => per_second * requests / flows,
+            _ => queue.offered,
         }
     }
 
@@ -519,5 +545,84 @@ mod tests {
             (tuning(&control, ms(10), Sensor::Sampled), tuning(&control, ms(1000), Sensor::Sampled));
         assert!(short.kp < 0.1 && (0.7..0.8).contains(&long.kp));
         assert!(short.kd < long.kd && short.filter < long.filter && short.release > long.release);
+    }
+
+    fn passive(posture: Posture) -> ServiceLoop {
+        ServiceLoop::new(&Control::default(), TARGET, Sensor::Passive, posture, 0.0)
+    }
+
+    fn busy(predicted: u64) -> Reading {
+        let queue = Queue {
+            in_flight: 50.0,
+            arrivals: 1000.0,
+            answers: 1000.0,
+            offered: 1000.0,
+            capacity: Some(1000.0),
+            predicted: Some(ms(predicted)),
+            is_idle: false,
+            exchange_age: Some(ms(0)),
+        };
+        Reading { queue: Some(queue), ..reading(predicted, 100, 50) }
+    }
+
+    /// A hundred flows a turn, every cohort of one class the same.
+    fn offer(
+        offered: &mut Distribution,
+        turns: std::ops::Range<u64>,
+        mut each: impl FnMut(u64, &Distribution),
+    ) {
+        for turn in turns {
+            let mut counters = [0; shedder_common::class::PRIORITIES as usize];
+            counters[256..384].fill(turn as u32 * 10);
+            offered.update(ms(20 * turn), &counters);
+            each(turn, offered);
+        }
+    }
+
+    #[test]
+    fn idle_service_is_running_and_sheds_less_and_less() {
+        let mut service = ServiceLoop::new(&Control::default(), TARGET, Sensor::Passive, Posture::Open, 0.5);
+        let queue = Queue { is_idle: true, predicted: Some(Duration::ZERO), ..Queue::default() };
+        let idle = Reading { queue: Some(queue), ..Reading::default() };
+        let mut turn = |turn: u64| service.turn(ms(20 * turn), &idle, &Distribution::new(), None);
+        let decisions: Vec<_> = (0..150).map(&mut turn).collect();
+        assert!(
+            decisions.iter().all(|decision| decision.state == State::Running && decision.observed.is_none())
+        );
+        assert!(decisions[149].ratio < 0.01, "{}", decisions[149].ratio);
+    }
+
+    #[test]
+    fn flows_of_which_nothing_is_measured_are_a_dead_signal() {
+        let mut service = passive(Posture::Open);
+        let queue = Queue { is_idle: true, predicted: Some(Duration::ZERO), ..Queue::default() };
+        let unseen = Reading { queue: Some(queue), ..Reading::default() };
+        let mut last = None;
+        offer(&mut Distribution::new(), 0..100, |turn, offered| {
+            last = service.turn(ms(20 * turn), &unseen, offered, None).state.why();
+        });
+        assert!(matches!(last, Some(Why::Unmeasured { .. })), "{last:?}");
+    }
+
+    #[test]
+    fn reflex_is_armed_until_the_loop_sees_the_lateness_itself() {
+        let mut service = passive(Posture::Open);
+        let mut offered = Distribution::new();
+        offer(&mut offered, 0..50, |turn, offered| {
+            service.turn(ms(20 * turn), &busy(20), offered, None);
+        });
+        let arm = |service: &ServiceLoop, factor, reading: &Reading| {
+            service.reflex(factor, 0.99, 1000.0, reading, &offered)
+        };
+        let word = arm(&service, 4.0, &busy(20));
+        assert!(word.is_tripped_by(41) && !word.is_tripped_by(39), "four times what chance makes late");
+        assert!((199_000_000..=200_000_000).contains(&word.delay()));
+        assert!((320..=321).contains(&word.cutoff()), "half of the only class");
+        assert_eq!(arm(&service, 0.0, &busy(20)), ReflexWord::NONE);
+        assert_eq!(arm(&service, 4.0, &busy(210)), ReflexWord::NONE);
+
+        service.tripped(word.cutoff(), &offered);
+        let decision = service.turn(ms(1000), &busy(210), &offered, None);
+        assert!(decision.ratio >= 0.5, "{}", decision.ratio);
     }
 }
