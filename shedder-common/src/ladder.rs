@@ -563,7 +563,8 @@ pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     match &packet.transport {
         Transport::Tcp(tcp) => {
             let proves = policy.proven_ttl != 0 && tcp.answers();
-            if !proves && !(tcp.acts() && is_measured(env, service)) {
+            let is_noted = tcp.acts() && is_measured(env, service);
+            if !proves && !is_noted {
                 return Reason::Admitted;
             }
             let hash = source_hash(policy, peer);

@@ -11,11 +11,14 @@ use crate::shedder::Shedder;
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
+use bytemuck::Zeroable;
 use shedder_common::abi::{
-    Cell, Control, InterfaceCounters, MAX_INTERFACES, MAX_SERVICES, Policy, Ports, Prefix4, Prefix6,
-    PrefixPolicy, maps,
+    Cell, Control, FlowSet, InterfaceCounters, MAX_INTERFACES, MAX_SERVICES, Measured, Policy, Ports,
+    Prefix4, Prefix6, PrefixPolicy, ServiceControl, maps,
 };
+use shedder_common::flows::{self, Outstanding};
 use shedder_common::reason::{REASONS, Reason};
+use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -178,6 +181,59 @@ impl Attached {
         // The table is a quarter of a megabyte by value, more than a test's thread has room for.
         let large = std::thread::Builder::new().stack_size(16 << 20);
         large.spawn(read).expect("a thread can be started").join().expect("reading the ports does not panic")
+    }
+
+    /// What was measured of the service in this slot, summed over the CPUs; wraps.
+    pub fn measured(&self, slot: u32) -> Measured {
+        let map = Map::PerCpuArray(open(&self.policy_pins.join(maps::MEASURED)));
+        let map: PerCpuArray<_, Value<Measured>> =
+            PerCpuArray::try_from(map).expect("the measurements' shape");
+        let mut sum = Measured::zeroed();
+        for cpu in map.get(&slot, 0).expect("the service is measured").iter() {
+            let counts: &mut [u32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut sum));
+            let others: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&cpu.0));
+            counts.iter_mut().zip(others).for_each(|(count, other)| *count = count.wrapping_add(*other));
+        }
+        sum
+    }
+
+    /// Everything that waits for the host.
+    pub fn outstanding(&self) -> Vec<Outstanding> {
+        const WORDS: usize = size_of::<FlowSet>() / 8;
+        let map = Map::Array(open(&self.state_pin(maps::FLOWS)));
+        let map: Array<_, Value<[u64; WORDS]>> = Array::try_from(map).expect("the flows' shape");
+        let mut all = Vec::new();
+        for index in 0..map.len() {
+            let words = map.get(&index, 0).expect("the set is there").0;
+            let set = FlowSet::default();
+            let lines = [&set.keys, &set.arrived, &set.answered, &set.holes, &set.singles];
+            let places = lines.into_iter().flat_map(|line| &line.0);
+            let places = places.chain(set.flows.iter().flat_map(|flow| &flow.batches));
+            places.zip(words).for_each(|(place, word)| place.store(word));
+            flows::outstanding(&set, monotonic(), |one| all.push(one));
+        }
+        all
+    }
+
+    /// A service's answers that were later than its reflex allows.
+    pub fn late(&self, service: usize) -> u64 {
+        let words: [u64; size_of::<Control>() / 8] = words(&self.state_pin(maps::CONTROL));
+        words[(1 + service) * size_of::<ServiceControl>() / 8 + offset_of!(ServiceControl, late) / 8]
+    }
+
+    /// Puts other words into a service's control, all of which `change` gives: what it leaves out becomes zero.
+    pub fn change_control(&self, service: usize, change: impl FnOnce(&ServiceControl)) {
+        const WORDS: usize = size_of::<Control>() / 8;
+        const OF_SERVICE: usize = size_of::<ServiceControl>() / 8;
+        let map = Map::Array(open(&self.state_pin(maps::CONTROL)));
+        let mut map: Array<_, Value<[u64; WORDS]>> = Array::try_from(map).expect("the control's shape");
+        let mut words = map.get(&0, 0).expect("the control is there").0;
+        let control = ServiceControl::default();
+        change(&control);
+        let changed = [&control.shed, &control.override_word, &control.reflex, &control.late, &control.skip];
+        let from = (1 + service) * OF_SERVICE;
+        words[from..from + changed.len()].iter_mut().zip(changed).for_each(|(to, word)| *to = word.load());
+        map.set(0, Value(words), 0).expect("the control can be written");
     }
 
     /// The words of the switch: the host's, the interfaces', the services'.

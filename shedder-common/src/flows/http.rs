@@ -167,7 +167,7 @@ impl Scan {
         let mut word = 0;
         while word < CHUNK as usize / 8 {
             // The upper bit of each byte that is an H.
-            let other = bytes[word] ^ EACH * b'H' as u64;
+            let other = bytes[word] ^ (EACH * b'H' as u64);
             if other.wrapping_sub(EACH) & !other & EACH << 7 != 0 {
                 let mut byte = 0;
                 while byte < 8 {
