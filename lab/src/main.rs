@@ -44,7 +44,7 @@ struct Options {
     #[arg(long, conflicts_with = "controllers")]
     quick: bool,
     /// How shedder's daemon sees the server. The other controllers see what the programs measure.
-    #[arg(long, value_enum, default_value_t = Signal::Probe)]
+    #[arg(long, value_enum, default_value_t = Signal::Passive)]
     signal: Signal,
     /// Where tables, plots and raw data are written.
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
