@@ -8,6 +8,7 @@ use shedder_common::bucket::Set;
 use shedder_common::ladder::{Env, Table};
 
 use crate::counters::count_event;
+use crate::index::below;
 use crate::maps;
 
 /// Filled in by the loader before the verifier reads it, and frozen. In a map of its own, of just its size.
@@ -112,9 +113,9 @@ impl Env for Maps {
     #[inline(always)]
     fn count_offered(&self, slot: u32, priority: u32) {
         if let Some(offered) = maps::OFFERED.get_ptr_mut(slot) {
-            // SAFETY: the pointer is this CPU's own value, the index is masked, and programs on one CPU do not
+            // SAFETY: the pointer is this CPU's own value, the index is below the array's length, and programs on one CPU do not
             // interrupt each other in this direction.
-            unsafe { (*offered).by_priority[priority as usize & (OFFERED_PLACES - 1)] += 1 };
+            unsafe { (*offered).by_priority[below::<OFFERED_PLACES>(priority as usize)] += 1 };
         }
     }
 

@@ -8,6 +8,7 @@ mod counters;
 mod env;
 mod frame;
 mod handshake;
+mod index;
 mod maps;
 
 use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
