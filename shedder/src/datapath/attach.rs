@@ -1,15 +1,16 @@
 //! Attaching, adopting, replacing and detaching.
 
-use super::load::{Generation, Programs, io_error_of};
+use super::filter::{self, Filter, Owner};
+use super::hold::{Hold, attach_on_the_way_out};
+use super::load::{Generation, Programs, io_error_of, require_kernel};
 use super::pins::{Pins, Way, entries, remove_link, remove_pin};
 use super::policy::{compile, mode_fits};
 use super::state::{State, name_bytes};
 use super::{AttachedMode, Attachment, Scope, netlink, sys};
 use crate::config::{Config, Mode, Protocol};
 use anyhow::{Context, Result, anyhow, bail};
-use aya::programs::links::{FdLink, LinkOrder};
-use aya::programs::tc::TcAttachOptions;
-use aya::programs::{ProgramError, TcAttachType, XdpMode};
+use aya::programs::links::FdLink;
+use aya::programs::{ProgramError, XdpMode};
 use bytemuck::Zeroable;
 use shedder_common::abi::{ABI_VERSION, Interface, MAGIC, MAX_INTERFACES, MAX_SERVICES, Meta, Service};
 use shedder_common::hash::HashKey;
@@ -75,6 +76,7 @@ impl Datapath {
         if config.interfaces.is_empty() {
             bail!("no interface is named: give `interfaces = [...]` in the configuration, or --interface");
         }
+        require_kernel()?;
         let found = config.interfaces.iter().map(|name| Ok((name.clone(), interface_index(name)?)));
         let found = found.collect::<Result<Vec<_>>>()?;
         self.pins.create_directories()?;
@@ -120,6 +122,7 @@ impl Datapath {
                 for link in entries(&self.pins.links())? {
                     remove_link(&link)?;
                 }
+                self.pins.remove_filters()?;
                 for map in entries(&self.pins.maps())? {
                     remove_pin(&map)?;
                 }
@@ -176,19 +179,20 @@ impl Datapath {
                 self.release(&state, old.slot)?;
             }
         }
-        self.remove_stray_links(targets)?;
+        self.remove_strays(targets, state.owner())?;
         Ok(state)
     }
 
-    /// Removes the links that a run which died had made, and not noted yet, for interfaces that are not wanted.
-    fn remove_stray_links(&self, targets: &[Target]) -> Result<()> {
+    /// Removes what a run which died had attached, and not noted yet, to interfaces that are not wanted.
+    fn remove_strays(&self, targets: &[Target], owner: Owner) -> Result<()> {
         let wanted = |pin: &PathBuf| {
             let is_of =
                 |target: &Target| Way::BOTH.iter().any(|way| self.pins.link(*way, target.slot) == *pin);
             targets.iter().any(is_of)
         };
         let mut strays = entries(&self.pins.links())?.into_iter().filter(|pin| !wanted(pin));
-        strays.try_for_each(|pin| remove_link(&pin))
+        strays.try_for_each(|pin| remove_link(&pin))?;
+        filter::sweep(owner, |interface| targets.iter().any(|target| target.index == interface))
     }
 
     /// Marks the maps as whole, where the load has just made them, and opens them.
@@ -204,6 +208,9 @@ impl Datapath {
     fn release(&self, state: &State, slot: usize) -> Result<()> {
         for way in Way::BOTH {
             remove_link(&self.pins.link(way, slot))?;
+        }
+        if let Some(filter) = Filter::find(state.interface_entries().read(slot).index, state.owner())? {
+            filter.remove().context("cannot remove the filter on the way out")?;
         }
         state.set_kill(Scope::Interface(slot), KillWord::NONE);
         state.interface_entries().write(slot, &Interface::zeroed());
@@ -385,8 +392,10 @@ fn name_services(state: &State, config: &Config, slots: &[u8]) {
 enum Undo {
     /// A link was made and pinned.
     Made(PathBuf),
-    /// A link had this program before.
-    Replaced(OwnedFd, OwnedFd),
+    /// A filter was made.
+    MadeFilter(Filter),
+    /// This was held before.
+    Replaced(Hold, OwnedFd),
     /// An entry said this before.
     Entry(usize, Interface),
 }
@@ -395,9 +404,8 @@ impl Undo {
     fn apply(self, state: &State) {
         let undone = match self {
             Undo::Made(pin) => remove_link(&pin),
-            Undo::Replaced(link, program) => {
-                sys::link_update(link.as_fd(), program.as_fd()).map_err(anyhow::Error::from)
-            }
+            Undo::MadeFilter(filter) => filter.remove().map_err(anyhow::Error::from),
+            Undo::Replaced(hold, program) => hold.replace(program.as_fd()).map_err(anyhow::Error::from),
             Undo::Entry(slot, entry) => {
                 state.interface_entries().write(slot, &entry);
                 Ok(())
@@ -426,7 +434,7 @@ fn hold(
         let fits = mode_fits(mode, AttachedMode::from_abi(old.mode));
         let program = programs.ingress()?;
         let id = program_id(program.fd()?)?;
-        match live_link(&ingress, target.index)? {
+        match Hold::by_link(&ingress, target.index)? {
             Some(link) if fits => {
                 steps.push(replace(link, program.fd()?)?);
                 entry.mode = old.mode;
@@ -443,18 +451,15 @@ fn hold(
         let egress = pins.link(Way::Egress, target.slot);
         let program = programs.egress()?;
         entry.programs[1] = program_id(program.fd()?)?;
-        match live_link(&egress, target.index)? {
-            Some(link) => steps.push(replace(link, program.fd()?)?),
+        match Hold::on_the_way_out(&egress, target.index, state.owner())? {
+            Some(hold) => steps.push(replace(hold, program.fd()?)?),
             None => {
                 remove_link(&egress)?;
-                let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-                let id = program
-                    .attach_with_options(&target.name, TcAttachType::Egress, options)
-                    .context("the kernel refused the tcx program: Linux 6.6 or later is needed")?;
-                let link: FdLink =
-                    program.take_link(id)?.try_into().context("the kernel made no tcx link")?;
-                link.pin(&egress).context("cannot pin the egress link")?;
-                steps.push(Undo::Made(egress));
+                let place = (target.name.as_str(), target.index);
+                steps.push(match attach_on_the_way_out(program, place, &egress, state.owner())? {
+                    Some(filter) => Undo::MadeFilter(filter),
+                    None => Undo::Made(egress),
+                });
             }
         }
         Ok(entry)
@@ -472,23 +477,11 @@ fn program_id(program: &aya::programs::ProgramFd) -> Result<u32> {
     sys::program_id(program.as_fd()).context("cannot read a program's id")
 }
 
-/// The pinned link, if it is there and holds the interface.
-fn live_link(pin: &std::path::Path, interface: u32) -> Result<Option<OwnedFd>> {
-    let link = match sys::get_pinned(pin) {
-        Ok(link) => link,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot open {}", pin.display())),
-    };
-    let state = sys::link_state(link.as_fd()).with_context(|| format!("cannot read {}", pin.display()))?;
-    Ok((state.interface == interface).then_some(link))
-}
-
-/// Puts a program behind a link in one step.
-fn replace(link: OwnedFd, program: &aya::programs::ProgramFd) -> Result<Undo> {
-    let before = sys::link_state(link.as_fd())?.program;
-    let before = sys::program_by_id(before).context("cannot open the program that is attached")?;
-    sys::link_update(link.as_fd(), program.as_fd()).context("the kernel refused to replace the program")?;
-    Ok(Undo::Replaced(link, before))
+/// Puts a program in place of the one that is held, in one step.
+fn replace(hold: Hold, program: &aya::programs::ProgramFd) -> Result<Undo> {
+    let before = sys::program_by_id(hold.program()?).context("cannot open the program that is attached")?;
+    hold.replace(program.as_fd()).context("the kernel refused to replace the program")?;
+    Ok(Undo::Replaced(hold, before))
 }
 
 /// Attaches the XDP program and pins its link.
