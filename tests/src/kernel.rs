@@ -12,10 +12,11 @@ use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use shedder_common::abi::{
-    Cell, InterfaceCounters, MAX_INTERFACES, MAX_SERVICES, Policy, Ports, Prefix4, Prefix6, PrefixPolicy,
-    maps,
+    Cell, Control, InterfaceCounters, MAX_INTERFACES, MAX_SERVICES, Policy, Ports, Prefix4, Prefix6,
+    PrefixPolicy, maps,
 };
 use shedder_common::reason::{REASONS, Reason};
+use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -187,8 +188,8 @@ impl Attached {
 
     /// A person's override of everything.
     pub fn host_override(&self) -> u64 {
-        let control: [u64; 2 + 2 * MAX_SERVICES] = words(&self.state_pin(maps::CONTROL));
-        control[1]
+        let control: [u64; size_of::<Control>() / 8] = words(&self.state_pin(maps::CONTROL));
+        control[offset_of!(Control, host_override) / 8]
     }
 
     fn state_pin(&self, name: &str) -> PathBuf {
