@@ -17,7 +17,7 @@ use shedder_common::hash::HashKey;
 use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The right to change what is attached under one directory of pins: held by at most one process.
 #[derive(Debug)]
@@ -426,6 +426,8 @@ fn hold(
     state: &State,
 ) -> Result<(Interface, Vec<Undo>)> {
     let old = state.interface_entries().read(target.slot);
+    let generation = state.meta().read(0).generation;
+    let before = |way| pins.program(generation, way, target.slot);
     let mut steps = Vec::new();
     let held = (|| {
         let mut entry =
@@ -436,7 +438,7 @@ fn hold(
         let id = program_id(program.fd()?)?;
         match Hold::by_link(&ingress, target.index)? {
             Some(link) if fits => {
-                steps.push(replace(link, program.fd()?)?);
+                steps.push(replace(link, program.fd()?, &before(Way::Ingress))?);
                 entry.mode = old.mode;
             }
             stale => {
@@ -452,7 +454,7 @@ fn hold(
         let program = programs.egress()?;
         entry.programs[1] = program_id(program.fd()?)?;
         match Hold::on_the_way_out(&egress, target.index, state.owner())? {
-            Some(hold) => steps.push(replace(hold, program.fd()?)?),
+            Some(hold) => steps.push(replace(hold, program.fd()?, &before(Way::Egress))?),
             None => {
                 remove_link(&egress)?;
                 let place = (target.name.as_str(), target.index);
@@ -477,9 +479,16 @@ fn program_id(program: &aya::programs::ProgramFd) -> Result<u32> {
     sys::program_id(program.as_fd()).context("cannot read a program's id")
 }
 
-/// Puts a program in place of the one that is held, in one step.
-fn replace(hold: Hold, program: &aya::programs::ProgramFd) -> Result<Undo> {
-    let before = sys::program_by_id(hold.program()?).context("cannot open the program that is attached")?;
+/// Puts a program in place of the one that is held, in one step. `pinned` is where that one is pinned if it is ours:
+/// opening another by its id takes CAP_SYS_ADMIN.
+fn replace(hold: Hold, program: &aya::programs::ProgramFd, pinned: &Path) -> Result<Undo> {
+    let id = hold.program()?;
+    let ours =
+        sys::get_pinned(pinned).ok().filter(|ours| sys::program_id(ours.as_fd()).is_ok_and(|own| own == id));
+    let before = match ours {
+        Some(ours) => ours,
+        None => sys::program_by_id(id).context("cannot open the program that is attached")?,
+    };
     hold.replace(program.as_fd()).context("the kernel refused to replace the program")?;
     Ok(Undo::Replaced(hold, before))
 }
@@ -489,7 +498,7 @@ fn attach_xdp(
     program: &mut aya::programs::Xdp,
     target: &Target,
     mode: Mode,
-    pin: &std::path::Path,
+    pin: &Path,
 ) -> Result<AttachedMode> {
     let mut attach = |mode| program.attach_to_if_index(target.index, mode);
     let (id, attached) = match mode {
