@@ -5,6 +5,7 @@ use shedder_common::ladder::Direction;
 use shedder_common::reason::{REASONS, Reason};
 
 use crate::env::Maps;
+use crate::index::below;
 use crate::maps::COUNTERS;
 
 #[inline(always)]
@@ -19,7 +20,7 @@ pub fn count(direction: Direction, reason: Reason, length: usize) -> bool {
     let dry = Maps::policy().flags & Policy::DRY_RUN != 0;
     if let Some(counters) = mine() {
         // SAFETY: the pointer is this CPU's own value; the two directions use cells of their own, and within one
-        // direction a CPU runs one program at a time. The index is masked to the array.
+        // direction a CPU runs one program at a time. The index is below the array's length.
         unsafe {
             let cells: *mut [Cell; REASONS] = match (direction, dry) {
                 (Direction::Ingress, false) => &raw mut (*counters).ingress,
@@ -27,7 +28,7 @@ pub fn count(direction: Direction, reason: Reason, length: usize) -> bool {
                 (Direction::Egress, false) => &raw mut (*counters).egress,
                 (Direction::Egress, true) => &raw mut (*counters).egress_dry,
             };
-            let cell = &mut (*cells)[reason as usize & (REASONS - 1)];
+            let cell = &mut (*cells)[below::<REASONS>(reason as usize)];
             cell.packets += 1;
             cell.bytes += length as u64;
         }

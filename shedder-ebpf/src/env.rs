@@ -10,6 +10,7 @@ use shedder_common::ladder::{Direction, Env, Table};
 use shedder_common::walk::Cursor;
 
 use crate::counters::count_event;
+use crate::index::below;
 use crate::maps;
 use crate::measure::Frame;
 
@@ -115,9 +116,9 @@ impl<F: Frame> Env for Maps<F> {
     #[inline(always)]
     fn count_offered(&self, slot: u32, priority: u32) {
         if let Some(offered) = maps::OFFERED.get_ptr_mut(slot) {
-            // SAFETY: the pointer is this CPU's own value, the index is masked, and programs on one CPU do not
+            // SAFETY: the pointer is this CPU's own value, the index is below the array's length, and programs on one CPU do not
             // interrupt each other in this direction.
-            unsafe { (*offered).by_priority[priority as usize & (OFFERED_PLACES - 1)] += 1 };
+            unsafe { (*offered).by_priority[below::<OFFERED_PLACES>(priority as usize)] += 1 };
         }
     }
 

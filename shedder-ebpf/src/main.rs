@@ -8,6 +8,7 @@ mod counters;
 mod env;
 mod frame;
 mod handshake;
+mod index;
 mod maps;
 mod measure;
 

@@ -244,7 +244,7 @@ impl Attached {
     /// A person's override of everything.
     pub fn host_override(&self) -> u64 {
         let control: [u64; size_of::<Control>() / 8] = words(&self.state_pin(maps::CONTROL));
-        control[1]
+        control[offset_of!(Control, host_override) / 8]
     }
 
     fn state_pin(&self, name: &str) -> PathBuf {

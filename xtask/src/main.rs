@@ -1,6 +1,7 @@
-//! The tasks of this repository: `cargo xtask setup | build | check | test | demo | lab`.
+//! The tasks of this repository: `cargo xtask setup | build | check | test | kernels | demo | lab`.
 
 mod demo;
+mod kernels;
 mod lab;
 mod setup;
 mod steps;
@@ -29,6 +30,12 @@ enum Task {
     Check,
     /// Check, then run every test. Needs root, unless SHEDDER_SKIP_PRIVILEGED=1.
     Test,
+    /// Run the tests of the switch and of the verdicts on the distribution's kernels, in an emulator. Minutes for each.
+    Kernels {
+        /// Packages of other kernels, in place of the newest of each series in the archive.
+        #[arg(value_name = "FILE.deb")]
+        packages: Vec<PathBuf>,
+    },
     /// Play an overload without shedder and with it, a kill and a resume, in a minute. Needs root.
     Demo {
         /// What the overload asks for, in capacities of the server: 1 to 10.
@@ -72,6 +79,7 @@ fn run(task: &Task, root: &Path) -> Result<()> {
         }
         Task::Check => verify::check(root),
         Task::Test => verify::test(root),
+        Task::Kernels { packages } => kernels::run(root, packages),
         Task::Demo { overload } => {
             setup::programs(root)?;
             setup::network()?;

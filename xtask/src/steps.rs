@@ -35,14 +35,25 @@ impl Steps {
         command: &mut Command,
         mut line: impl FnMut(&str),
     ) -> Result<()> {
+        self.run_silently(title, command, |read| {
+            println!("{read}");
+            line(read);
+        })
+    }
+
+    /// Runs the next step as [`run`](Steps::run) does, and hands each line of its output on instead of printing it.
+    pub(crate) fn run_silently(
+        &mut self,
+        title: &str,
+        command: &mut Command,
+        mut line: impl FnMut(&str),
+    ) -> Result<()> {
         self.announce(title);
         let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| starting(command))?;
         let output = child.stdout.take().context("the output of a command cannot be read")?;
         for read in BufReader::new(output).split(b'\n') {
             let read = read.with_context(|| format!("the output of `{}` cannot be read", shown(command)))?;
-            let read = String::from_utf8_lossy(&read);
-            println!("{read}");
-            line(&read);
+            line(&String::from_utf8_lossy(&read));
         }
         let status = child.wait();
         self.judge(title, command, status)

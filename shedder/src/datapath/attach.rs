@@ -1,22 +1,23 @@
 //! Attaching, adopting, replacing and detaching.
 
-use super::load::{Generation, Programs, io_error_of};
+use super::filter::{self, Filter, Owner};
+use super::hold::{Hold, attach_on_the_way_out};
+use super::load::{Generation, Programs, io_error_of, require_kernel};
 use super::pins::{Pins, Way, entries, remove_link, remove_pin};
 use super::policy::{compile, mode_fits};
 use super::state::{State, name_bytes};
 use super::{AttachedMode, Attachment, Scope, netlink, sys};
 use crate::config::{Config, Mode, Protocol, Signal};
 use anyhow::{Context, Result, anyhow, bail};
-use aya::programs::links::{FdLink, LinkOrder};
-use aya::programs::tc::TcAttachOptions;
-use aya::programs::{ProgramError, TcAttachType, XdpMode};
+use aya::programs::links::FdLink;
+use aya::programs::{ProgramError, XdpMode};
 use bytemuck::Zeroable;
 use shedder_common::abi::{ABI_VERSION, Interface, MAGIC, MAX_INTERFACES, MAX_SERVICES, Meta, Service};
 use shedder_common::hash::HashKey;
 use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The right to change what is attached under one directory of pins: held by at most one process.
 #[derive(Debug)]
@@ -75,6 +76,7 @@ impl Datapath {
         if config.interfaces.is_empty() {
             bail!("no interface is named: give `interfaces = [...]` in the configuration, or --interface");
         }
+        require_kernel()?;
         let found = config.interfaces.iter().map(|name| Ok((name.clone(), interface_index(name)?)));
         let found = found.collect::<Result<Vec<_>>>()?;
         self.pins.create_directories()?;
@@ -120,6 +122,7 @@ impl Datapath {
                 for link in entries(&self.pins.links())? {
                     remove_link(&link)?;
                 }
+                self.pins.remove_filters()?;
                 for map in entries(&self.pins.maps())? {
                     remove_pin(&map)?;
                 }
@@ -176,19 +179,20 @@ impl Datapath {
                 self.release(&state, old.slot)?;
             }
         }
-        self.remove_stray_links(targets)?;
+        self.remove_strays(targets, state.owner())?;
         Ok(state)
     }
 
-    /// Removes the links that a run which died had made, and not noted yet, for interfaces that are not wanted.
-    fn remove_stray_links(&self, targets: &[Target]) -> Result<()> {
+    /// Removes what a run which died had attached, and not noted yet, to interfaces that are not wanted.
+    fn remove_strays(&self, targets: &[Target], owner: Owner) -> Result<()> {
         let wanted = |pin: &PathBuf| {
             let is_of =
                 |target: &Target| Way::BOTH.iter().any(|way| self.pins.link(*way, target.slot) == *pin);
             targets.iter().any(is_of)
         };
         let mut strays = entries(&self.pins.links())?.into_iter().filter(|pin| !wanted(pin));
-        strays.try_for_each(|pin| remove_link(&pin))
+        strays.try_for_each(|pin| remove_link(&pin))?;
+        filter::sweep(owner, |interface| targets.iter().any(|target| target.index == interface))
     }
 
     /// Marks the maps as whole, where the load has just made them, and opens them.
@@ -204,6 +208,9 @@ impl Datapath {
     fn release(&self, state: &State, slot: usize) -> Result<()> {
         for way in Way::BOTH {
             remove_link(&self.pins.link(way, slot))?;
+        }
+        if let Some(filter) = Filter::find(state.interface_entries().read(slot).index, state.owner())? {
+            filter.remove().context("cannot remove the filter on the way out")?;
         }
         state.set_kill(Scope::Interface(slot), KillWord::NONE);
         state.interface_entries().write(slot, &Interface::zeroed());
@@ -391,8 +398,10 @@ fn name_services(state: &State, config: &Config, slots: &[u8]) {
 enum Undo {
     /// A link was made and pinned.
     Made(PathBuf),
-    /// A link had this program before.
-    Replaced(OwnedFd, OwnedFd),
+    /// A filter was made.
+    MadeFilter(Filter),
+    /// This was held before.
+    Replaced(Hold, OwnedFd),
     /// An entry said this before.
     Entry(usize, Interface),
 }
@@ -401,9 +410,8 @@ impl Undo {
     fn apply(self, state: &State) {
         let undone = match self {
             Undo::Made(pin) => remove_link(&pin),
-            Undo::Replaced(link, program) => {
-                sys::link_update(link.as_fd(), program.as_fd()).map_err(anyhow::Error::from)
-            }
+            Undo::MadeFilter(filter) => filter.remove().map_err(anyhow::Error::from),
+            Undo::Replaced(hold, program) => hold.replace(program.as_fd()).map_err(anyhow::Error::from),
             Undo::Entry(slot, entry) => {
                 state.interface_entries().write(slot, &entry);
                 Ok(())
@@ -424,6 +432,8 @@ fn hold(
     state: &State,
 ) -> Result<(Interface, Vec<Undo>)> {
     let old = state.interface_entries().read(target.slot);
+    let generation = state.meta().read(0).generation;
+    let before = |way| pins.program(generation, way, target.slot);
     let mut steps = Vec::new();
     let held = (|| {
         let mut entry =
@@ -432,9 +442,9 @@ fn hold(
         let fits = mode_fits(mode, AttachedMode::from_abi(old.mode));
         let program = programs.ingress()?;
         let id = program_id(program.fd()?)?;
-        match live_link(&ingress, target.index)? {
+        match Hold::by_link(&ingress, target.index)? {
             Some(link) if fits => {
-                steps.push(replace(link, program.fd()?)?);
+                steps.push(replace(link, program.fd()?, &before(Way::Ingress))?);
                 entry.mode = old.mode;
             }
             stale => {
@@ -449,18 +459,15 @@ fn hold(
         let egress = pins.link(Way::Egress, target.slot);
         let program = programs.egress()?;
         entry.programs[1] = program_id(program.fd()?)?;
-        match live_link(&egress, target.index)? {
-            Some(link) => steps.push(replace(link, program.fd()?)?),
+        match Hold::on_the_way_out(&egress, target.index, state.owner())? {
+            Some(hold) => steps.push(replace(hold, program.fd()?, &before(Way::Egress))?),
             None => {
                 remove_link(&egress)?;
-                let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-                let id = program
-                    .attach_with_options(&target.name, TcAttachType::Egress, options)
-                    .context("the kernel refused the tcx program: Linux 6.6 or later is needed")?;
-                let link: FdLink =
-                    program.take_link(id)?.try_into().context("the kernel made no tcx link")?;
-                link.pin(&egress).context("cannot pin the egress link")?;
-                steps.push(Undo::Made(egress));
+                let place = (target.name.as_str(), target.index);
+                steps.push(match attach_on_the_way_out(program, place, &egress, state.owner())? {
+                    Some(filter) => Undo::MadeFilter(filter),
+                    None => Undo::Made(egress),
+                });
             }
         }
         Ok(entry)
@@ -478,23 +485,18 @@ fn program_id(program: &aya::programs::ProgramFd) -> Result<u32> {
     sys::program_id(program.as_fd()).context("cannot read a program's id")
 }
 
-/// The pinned link, if it is there and holds the interface.
-fn live_link(pin: &std::path::Path, interface: u32) -> Result<Option<OwnedFd>> {
-    let link = match sys::get_pinned(pin) {
-        Ok(link) => link,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot open {}", pin.display())),
+/// Puts a program in place of the one that is held, in one step. `pinned` is where that one is pinned if it is ours:
+/// opening another by its id takes CAP_SYS_ADMIN.
+fn replace(hold: Hold, program: &aya::programs::ProgramFd, pinned: &Path) -> Result<Undo> {
+    let id = hold.program()?;
+    let ours =
+        sys::get_pinned(pinned).ok().filter(|ours| sys::program_id(ours.as_fd()).is_ok_and(|own| own == id));
+    let before = match ours {
+        Some(ours) => ours,
+        None => sys::program_by_id(id).context("cannot open the program that is attached")?,
     };
-    let state = sys::link_state(link.as_fd()).with_context(|| format!("cannot read {}", pin.display()))?;
-    Ok((state.interface == interface).then_some(link))
-}
-
-/// Puts a program behind a link in one step.
-fn replace(link: OwnedFd, program: &aya::programs::ProgramFd) -> Result<Undo> {
-    let before = sys::link_state(link.as_fd())?.program;
-    let before = sys::program_by_id(before).context("cannot open the program that is attached")?;
-    sys::link_update(link.as_fd(), program.as_fd()).context("the kernel refused to replace the program")?;
-    Ok(Undo::Replaced(link, before))
+    hold.replace(program.as_fd()).context("the kernel refused to replace the program")?;
+    Ok(Undo::Replaced(hold, before))
 }
 
 /// Attaches the XDP program and pins its link.
@@ -502,7 +504,7 @@ fn attach_xdp(
     program: &mut aya::programs::Xdp,
     target: &Target,
     mode: Mode,
-    pin: &std::path::Path,
+    pin: &Path,
 ) -> Result<AttachedMode> {
     let mut attach = |mode| program.attach_to_if_index(target.index, mode);
     let (id, attached) = match mode {

@@ -7,7 +7,8 @@ use super::sys::{self, MapShape};
 use crate::config::Protocol;
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
-use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramError, ProgramType, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use aya_log::EbpfLogger;
 use bytemuck::Zeroable;
@@ -17,6 +18,9 @@ use std::path::PathBuf;
 
 /// The programs, compiled by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shedder-ebpf"));
+
+/// The oldest kernel on which the programs are known to run.
+const OLDEST: &str = "Linux 6.1";
 
 /// What an XDP program returns to let a frame pass.
 const XDP_PASS: u32 = 2;
@@ -190,10 +194,32 @@ impl Generation<'_> {
     }
 }
 
+/// Looks for the youngest thing that the programs need of the kernel, before anything is changed. A kernel older than
+/// [`OLDEST`] into which its distribution brought that thing may do.
+///
+/// # Errors
+/// A sentence that names what is missing.
+pub(super) fn require_kernel() -> Result<()> {
+    let needed = BpfHelper::BPF_FUNC_xdp_get_buff_len;
+    // Where that cannot be found out, loading will say why.
+    if let Ok(false) = is_helper_supported(ProgramType::Xdp, needed) {
+        bail!(
+            "this kernel ({}) is too old: it lacks bpf_xdp_get_buff_len and XDP on frames in several buffers, which \
+             came with Linux 5.18; {OLDEST} or later is needed",
+            kernel_release()
+        );
+    }
+    Ok(())
+}
+
+fn kernel_release() -> String {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    release.unwrap_or_else(|_| "unknown".into())
+}
+
 /// What is missing, and how to get it, where the kernel refuses to load.
 fn explain(error: aya::EbpfError) -> anyhow::Error {
-    let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
-    let kernel = kernel.unwrap_or_else(|_| "unknown".into());
+    let kernel = kernel_release();
     if let aya::EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log }) = &error
         && io_error.raw_os_error() != Some(libc::EPERM)
     {
@@ -201,7 +227,7 @@ fn explain(error: aya::EbpfError) -> anyhow::Error {
         let log = verifier_log.to_string();
         let reason: Vec<&str> = log.lines().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
         return anyhow!(
-            "the verifier of this kernel ({kernel}) refused the program ({io_error}): Linux 6.6 or later is needed; on \
+            "the verifier of this kernel ({kernel}) refused the program ({io_error}): {OLDEST} or later is needed; on \
              such a kernel this is a defect of shedder, to be reported with these lines:\n{}",
             reason.join("\n")
         );
@@ -218,7 +244,10 @@ fn explain(error: aya::EbpfError) -> anyhow::Error {
         Some(libc::EROFS) => {
             "the BPF file system is read-only: remount it with `mount -o remount,rw /sys/fs/bpf`"
         }
-        _ => "Linux 6.6 or later with BPF is needed",
+        _ => {
+            needs = format!("{OLDEST} or later with BPF is needed");
+            &needs
+        }
     };
     anyhow!(error).context(format!("the kernel ({kernel}) refused to load the programs: {hint}"))
 }

@@ -1,6 +1,8 @@
 //! The kernel's side: programs, links, pins, and typed handles on maps. The only place that knows aya.
 
 mod attach;
+mod filter;
+mod hold;
 mod load;
 mod mapped;
 mod measured;

@@ -1,30 +1,55 @@
-//! What only netlink tells.
+//! What only netlink tells and does.
 
-use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
 
-/// The id of the XDP program on an interface, whoever attached it and by whatever way.
-pub(super) fn xdp_program_on(interface: u32) -> io::Result<Option<u32>> {
+/// Asks the kernel for something, with these flags besides those that every request has. Returns its answers, which may
+/// be none, once it has said that they are all.
+///
+/// # Errors
+/// The kernel's, as a number of the system.
+pub(super) fn ask(message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let mut link = LinkMessage::default();
-    link.header.index = interface;
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetLink(link));
-    request.header.flags = NLM_F_REQUEST;
+    let mut request = NetlinkMessage::from(message);
+    // A dump ends with a word of its own.
+    let end = if flags & NLM_F_DUMP == NLM_F_DUMP { 0 } else { NLM_F_ACK };
+    request.header.flags = NLM_F_REQUEST | flags | end;
     request.finalize();
     let mut buffer = vec![0; request.buffer_len()];
     request.serialize(&mut buffer);
     socket.send(&buffer, 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
-    match answer.payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => Ok(program_of(&link)),
-        NetlinkPayload::Error(error) => Err(error.to_io()),
-        _ => Ok(None),
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = &datagram[..];
+        while !rest.is_empty() {
+            let answer =
+                NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+            let length = (answer.header.length as usize).next_multiple_of(4).min(rest.len());
+            rest = &rest[length..];
+            match answer.payload {
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
+                _ => {}
+            }
+        }
     }
+}
+
+/// The id of the XDP program on an interface, whoever attached it and by whatever way.
+pub(super) fn xdp_program_on(interface: u32) -> io::Result<Option<u32>> {
+    let mut link = LinkMessage::default();
+    link.header.index = interface;
+    let answers = ask(RouteNetlinkMessage::GetLink(link), 0)?;
+    Ok(answers.iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => program_of(link),
+        _ => None,
+    }))
 }
 
 fn program_of(link: &LinkMessage) -> Option<u32> {

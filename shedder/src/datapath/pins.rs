@@ -9,8 +9,10 @@
 //!   links/ingress-<slot> egress-<slot>
 //! ```
 
+use super::filter;
 use super::sys;
 use anyhow::{Context, Result, anyhow, bail};
+use shedder_common::abi::maps;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -148,11 +150,21 @@ impl Pins {
         Ok(())
     }
 
+    /// Removes the filters that belong to these pins, in the caller's network namespace.
+    pub(super) fn remove_filters(&self) -> Result<()> {
+        match sys::get_pinned(&self.map(maps::META)) {
+            Ok(meta) => filter::sweep(sys::map_shape(meta.as_fd())?.id, |_| false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).context("cannot open the map that filters are named after"),
+        }
+    }
+
     /// Removes everything.
     pub(super) fn remove_all(&self) -> Result<()> {
         for link in entries(&self.links())? {
             remove_link(&link)?;
         }
+        self.remove_filters()?;
         self.remove_policies_but(None)?;
         for directory in [self.links(), self.maps(), self.policies()] {
             remove_directory(&directory)?;

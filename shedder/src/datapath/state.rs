@@ -1,5 +1,6 @@
 //! The pinned state: what every command reads and writes, with or without a daemon.
 
+use super::filter::{Filter, Owner};
 use super::mapped::Mapped;
 use super::measured::Measurements;
 use super::pins::{self, Pins, Way};
@@ -284,22 +285,37 @@ impl State {
     fn attachment(&self, slot: usize, entry: &Interface) -> Attachment {
         for (way, expected) in Way::BOTH.into_iter().zip(entry.programs) {
             let broken = |what: &str| Attachment::Broken(format!("{what} ({way:?})"));
-            let Ok(link) = sys::get_pinned(&self.pins.link(way, slot)) else {
-                return broken("the pinned link is gone");
-            };
-            match sys::link_state(link.as_fd()) {
-                Err(error) => return broken(&format!("the link cannot be read: {error}")),
-                Ok(state) if state.interface == 0 => return broken("the link holds no interface any more"),
-                Ok(state) if state.program != expected => {
-                    return broken(&format!(
-                        "program {} was put in place of shedder's {expected}",
-                        state.program
-                    ));
+            match self.held_program(way, slot, entry.index) {
+                Err(what) => return broken(&what),
+                Ok(program) if program != expected => {
+                    return broken(&format!("program {program} was put in place of shedder's {expected}"));
                 }
                 Ok(_) => {}
             }
         }
         Attachment::Whole
+    }
+
+    /// The id of the program that a link or a filter of ours holds on an interface, or why there is none.
+    fn held_program(&self, way: Way, slot: usize, interface: u32) -> Result<u32, String> {
+        if let Ok(link) = sys::get_pinned(&self.pins.link(way, slot)) {
+            return match sys::link_state(link.as_fd()) {
+                Err(error) => Err(format!("the link cannot be read: {error}")),
+                Ok(state) if state.interface == 0 => Err("the link holds no interface any more".into()),
+                Ok(state) => Ok(state.program),
+            };
+        }
+        // Where the kernel has no link for the way out, there is no pin.
+        match (way, Filter::find(interface, self.owner())) {
+            (Way::Egress, Ok(Some(filter))) => Ok(filter.program),
+            (Way::Egress, Err(error)) => Err(format!("the filter cannot be read: {error}")),
+            _ => Err("the pinned link is gone".into()),
+        }
+    }
+
+    /// Whose filters of this directory of pins are.
+    pub(super) fn owner(&self) -> Owner {
+        self.meta.id()
     }
 
     /// Every service that has a slot.
