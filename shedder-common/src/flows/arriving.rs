@@ -176,7 +176,6 @@ impl<M: Meter> Flow<'_, M> {
             *arrived = arrived.with_next(end);
             return Some(0);
         }
-        *arrived = arrived.with_carry(0);
         if after < FAR {
             // What is missing will arrive, and then lie behind. One hole at a time: in a second one no request is found
             // that begins there.
@@ -184,7 +183,7 @@ impl<M: Meter> Flow<'_, M> {
             if hole.load() == 0 {
                 hole.store(Hole::new(next, sequence).0);
             }
-            *arrived = arrived.with_next(end);
+            *arrived = arrived.with_next(end).with_carry(0);
             return Some(0);
         }
         if before < FAR {
@@ -196,11 +195,12 @@ impl<M: Meter> Flow<'_, M> {
             let held = Hole(hole.load());
             if payload > 0 && held.contains(sequence) {
                 hole.store(held.behind(end).0);
+                *arrived = arrived.with_carry(0);
                 return Some(0);
             }
             return None;
         }
-        *arrived = arrived.with_next(end);
+        *arrived = arrived.with_next(end).with_carry(0);
         Some(0)
     }
 
@@ -252,7 +252,10 @@ impl<M: Meter> Flow<'_, M> {
         if count == 1 {
             single.store(length as u64);
         }
-        let arrived = arrived.with(Arrived::SEARCH, follows || count > 1);
+        // From the first that was not alone in its segment until the peer waits for an answer again, and sends one.
+        let is_alone = begins && waiting == 0 && count == 1;
+        let is_not = follows || count > begins as u32;
+        let arrived = arrived.with(Arrived::SEARCH, !is_alone && (is_not || arrived.is(Arrived::SEARCH)));
         if count > 0 { self.begin(arrived, answered, count as u16) } else { self.prolong(arrived, answered) }
     }
 

@@ -35,11 +35,17 @@ pub(super) fn begins_request(head: u64, length: u32, or_part: bool) -> bool {
         || is(b"TRACE   ", 6)
 }
 
-/// Whether `length` bytes, the first eight of them in `head`, begin as an answer does.
+/// Whether `length` bytes, the first eight of them in `head`, begin as an answer does, as far as they go.
 #[inline(always)]
-pub(super) fn begins_answer(head: u64, length: u32) -> bool {
+pub(super) fn may_begin_answer(head: u64, length: u32) -> bool {
     let of = if length < MARK_LENGTH { length } else { MARK_LENGTH };
     (head ^ MARK) & mask(of) == 0
+}
+
+/// Whether they begin with a whole mark.
+#[inline(always)]
+pub(super) fn begins_answer(head: u64, length: u32) -> bool {
+    length >= MARK_LENGTH && may_begin_answer(head, length)
 }
 
 /// Whether bytes that begin with `head` go on with a mark of which `carry` bytes are there.

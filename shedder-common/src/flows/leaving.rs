@@ -121,9 +121,11 @@ impl<M: Meter> Flow<'_, M> {
         let waiting = arrived.waiting(answered);
         let head = self.meter.read(at, length);
         let begins = http::begins_answer(head, length);
-        let continues = http::continues_mark(head, length, answered.carry());
+        let carry = answered.carry();
+        let continues = http::continues_mark(head, length, carry);
         let mut answered = answered.with_carry(0);
-        if waiting > 0 && !begins && !continues && !answered.is(Answered::HTTP) {
+        let may_be = answered.is(Answered::HTTP) || continues || http::may_begin_answer(head, length);
+        if waiting > 0 && !may_be {
             // The peer spoke something that looked like HTTP/1.
             return self.settle(answered.with(Answered::OPAQUE), waiting, true);
         }
@@ -131,14 +133,15 @@ impl<M: Meter> Flow<'_, M> {
             // The rest of an answer's body, most often.
             return answered;
         }
-        let status = if begins && length > 8 {
-            http::status(self.meter.read(at + 8, length - 8))
-        } else if begins {
-            Status::Final(0)
-        } else {
+        let status_at = if begins { 8 } else { 8 - carry };
+        let status = if !begins && !continues {
             Status::None
+        } else if length > status_at {
+            http::status(self.meter.read(at + status_at, length - status_at))
+        } else {
+            Status::Final(0)
         };
-        let mut found = if continues { Found::default().and_one() } else { Found::default() };
+        let mut found = Found::default();
         if waiting == 0 {
             found = found.and(status);
             if found.count() == 0 {
@@ -148,9 +151,11 @@ impl<M: Meter> Flow<'_, M> {
             answered = answered.with(Answered::UNMATCHED);
         } else if waiting == 1 && matches!(status, Status::Switching | Status::Final(_)) {
             found = found.and(status);
-        } else if found.count() < waiting as u32 {
-            let rest = self.meter.scan(at, length, waiting as u32 - found.count());
-            found = if continues { rest.and_one() } else { rest };
+        } else {
+            found = self.meter.scan(at, length, waiting as u32);
+            if continues {
+                found = found.and(status);
+            }
             let of = if length < 8 { length } else { 8 };
             let tail = self.meter.read(at + length - of, of);
             answered = answered.with_carry(http::part_of_mark(tail, of));

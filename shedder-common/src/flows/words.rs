@@ -55,7 +55,7 @@ impl Arrived {
     pub(super) const FIN: u64 = 4;
     /// A request was counted whose line has not ended.
     pub(super) const OPEN_LINE: u64 = 8;
-    /// The next segment is searched for more requests than one.
+    /// Segments are searched for more requests than one.
     pub(super) const SEARCH: u64 = 16;
 
     #[inline(always)]

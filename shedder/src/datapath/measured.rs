@@ -1,11 +1,12 @@
 //! What the programs measured: the passive signal as the kernel keeps it.
 
 use super::mapped::Mapped;
+use super::pins::Pins;
 use super::state::{Value, per_cpu};
 use anyhow::{Context, Result};
 use aya::maps::{MapData, PerCpuArray};
 use bytemuck::Zeroable;
-use shedder_common::abi::{FlowSet, Measured};
+use shedder_common::abi::{Control, FlowSet, Measured, maps};
 use shedder_common::flows::{self, Outstanding};
 use std::path::Path;
 
@@ -13,11 +14,16 @@ use std::path::Path;
 pub struct Measurements {
     map: PerCpuArray<MapData, Value<Measured>>,
     flows: Mapped<FlowSet>,
+    control: Mapped<Control>,
 }
 
 impl Measurements {
-    pub(super) fn open(measured: &Path, flows: &Path) -> Result<Measurements> {
-        Ok(Measurements { map: per_cpu(measured)?, flows: Mapped::open(flows)? })
+    pub(super) fn open(measured: &Path, pins: &Pins) -> Result<Measurements> {
+        Ok(Measurements {
+            map: per_cpu(measured)?,
+            flows: Mapped::open(&pins.map(maps::FLOWS))?,
+            control: Mapped::open(&pins.map(maps::CONTROL))?,
+        })
     }
 
     /// What was measured of a service since its programs were loaded, summed over the CPUs; every count wraps. Zeros for
@@ -36,11 +42,17 @@ impl Measurements {
         Ok(sum)
     }
 
-    /// Calls `each` with everything that waits for this host at `now`, in nanoseconds of CLOCK_MONOTONIC, of all
-    /// services. Reads some hundred kilobytes.
+    /// Calls `each` with everything that waits for this host at `now`, in nanoseconds of CLOCK_MONOTONIC, of the flows of
+    /// all services that are measured. Reads some hundred kilobytes.
     pub fn outstanding(&self, now: u64, mut each: impl FnMut(Outstanding)) {
+        let control = self.control.get(0);
         for set in 0..self.flows.len() {
-            flows::outstanding(self.flows.get(set), now, &mut each);
+            flows::outstanding(self.flows.get(set), now, |one| {
+                // The answers of a flow that is not sampled any more leave unseen.
+                if u64::from(one.sample) >= control.services[one.service].skip.load() {
+                    each(one);
+                }
+            });
         }
     }
 }

@@ -363,7 +363,7 @@ impl State {
     /// What the programs in force measured, to be read again and again.
     pub fn measurements(&self) -> Result<Measurements> {
         let measured = self.pins.policy_map(self.meta.read(0).generation, maps::MEASURED);
-        Measurements::open(&measured, &self.pins.map(maps::FLOWS))
+        Measurements::open(&measured, &self.pins)
     }
 
     /// Arms the reflex of a service anew, or disarms it, and hands back to the loop: late answers count from 0 again.
