@@ -105,6 +105,7 @@
 mod baseline;
 mod capacity;
 mod distribution;
+mod essential;
 #[cfg(test)]
 mod fluid;
 mod in_flight;

@@ -2,13 +2,14 @@
 
 use super::baseline::Baseline;
 use super::distribution::Distribution;
+use super::essential::Essential;
 use super::pid::{Input, Pid, Terms, Tuning};
 use super::relay::Swing;
 use super::signal::{Queue, Reading};
 use super::verify::{Objective, Verifier};
 use super::why::Why;
 use crate::config::{Control, Posture};
-use shedder_common::class::SHED_NOTHING;
+use shedder_common::class::{COHORTS, SHED_NOTHING};
 use shedder_common::words::ReflexWord;
 use std::time::Duration;
 
@@ -140,6 +141,7 @@ pub struct ServiceLoop {
     floor: f64,
     baseline: Baseline,
     verifier: Verifier,
+    essential: Essential,
     /// What is admitted since the last turn.
     admitted: f64,
     /// The last turn's.
@@ -219,6 +221,7 @@ impl ServiceLoop {
             floor: control.admission_floor,
             baseline: Baseline::new(),
             verifier: Verifier::new(target, dead_time(control, target, sensor)),
+            essential: Essential::new(target),
             admitted: 1.0 - ratio,
             cutoff: SHED_NOTHING,
             per_flow: (0.0, 0.0),
@@ -297,8 +300,15 @@ impl ServiceLoop {
                 self.endure(now, why, reading, offered)
             }
         };
-        let ratio = self.pid.ratio();
+        let mut ratio = self.pid.ratio();
         self.cutoff = offered.cutoff_for(ratio);
+        if state == State::Running
+            && let Some(queue) = reading.queue
+            && self.spares_critical(dt, &queue, signal.ok(), offered)
+        {
+            self.cutoff = COHORTS;
+            ratio = offered.share_at(COHORTS);
+        }
         self.admitted = 1.0 - offered.share_at(self.cutoff);
         let is_measured = reading.samples >= self.min_samples as usize || reading.queue.is_none();
         Decision {
@@ -353,6 +363,22 @@ impl ServiceLoop {
                 self.pid.track(most);
             }
         }
+    }
+
+    /// Whether the cutoff is kept out of the critical class.
+    fn spares_critical(
+        &mut self,
+        dt: f64,
+        queue: &Queue,
+        observed: Option<Duration>,
+        offered: &Distribution,
+    ) -> bool {
+        let would_shed = self.cutoff < COHORTS && !offered.is_empty();
+        let demanded = self.demanded(queue, offered) * (1.0 - offered.share_at(COHORTS));
+        // What it does while it is not known to be busy is the least that it can do.
+        let done = queue.capacity.unwrap_or(queue.answers);
+        let is_late = observed.is_some_and(|latency| latency > self.target);
+        self.essential.spares(Duration::from_secs_f64(dt), demanded, done, would_shed, is_late)
     }
 
     /// Counts how many requests come of the flows that are admitted.
