@@ -1,6 +1,6 @@
 //! What is offered, by priority: how a shed ratio becomes a cutoff.
 
-use shedder_common::class::{COHORTS, PRIORITIES, SHED_NOTHING};
+use shedder_common::class::{COHORTS, Class, PRIORITIES, SHED_NOTHING};
 use std::time::Duration;
 
 /// Cumulative counts of what was offered, by priority, summed over the CPUs; each wraps.
@@ -30,6 +30,8 @@ const LEAST: f64 = 1.0;
 pub struct Distribution {
     weights: Box<Weights>,
     total: f64,
+    /// By class, with a memory of [`MEMORY`] or [`MIX_ARRIVALS`], whichever is shorter.
+    mix: [f64; CLASSES],
     /// A second, averaged over [`LOAD_MEMORY`]; none: not known yet.
     rate: Option<f64>,
     /// A second, averaged over [`LOAD_MEMORY`] or over [`TELLING`] arrivals, whichever is longer.
@@ -41,6 +43,12 @@ pub struct Distribution {
 const NEGLIGIBLE: f64 = 0.01;
 
 type Weights = [f64; PRIORITIES as usize];
+
+/// How many arrivals count in the mix of the classes: a flood of one class makes itself known within so many, long before
+/// the cohorts within it are known.
+const MIX_ARRIVALS: f64 = 100.0;
+
+const CLASSES: usize = Class::ALL.len();
 
 impl Default for Distribution {
     fn default() -> Self {
@@ -54,6 +62,7 @@ impl Distribution {
         Distribution {
             weights: Box::new([0.0; PRIORITIES as usize]),
             total: 0.0,
+            mix: [0.0; CLASSES],
             rate: None,
             steady: None,
             last: None,
@@ -79,13 +88,14 @@ impl Distribution {
         };
         let dt = now.saturating_sub(*at).as_secs_f64();
         *at = now.max(*at);
-        let mut fresh = 0.0;
+        let mut by_class = [0.0; CLASSES];
         let mut restarted = false;
-        for (&new, &old) in counters.iter().zip(last.iter()) {
+        for (priority, (&new, &old)) in counters.iter().zip(last.iter()).enumerate() {
             let offered = new.wrapping_sub(old);
             restarted |= offered > u32::MAX / 2;
-            fresh += f64::from(offered);
+            by_class[priority / COHORTS as usize] += f64::from(offered);
         }
+        let fresh: f64 = by_class.iter().sum();
         if restarted {
             **last = *counters;
             return;
@@ -97,6 +107,11 @@ impl Distribution {
             self.total += *weight;
             *old = new;
         }
+        let kept = (-dt / MEMORY.as_secs_f64()).exp() * MIX_ARRIVALS / (MIX_ARRIVALS + fresh);
+        for (mix, fresh) in self.mix.iter_mut().zip(by_class) {
+            *mix = *mix * kept + fresh;
+        }
+        self.follow_mix();
         if dt > 0.0 {
             let rate = fresh / dt;
             let kept = (-dt / LOAD_MEMORY.as_secs_f64()).exp();
@@ -106,6 +121,28 @@ impl Distribution {
                 before + (rate - before) * (1.0 - (-dt / memory).exp())
             }));
         }
+    }
+
+    /// Gives each class the part of the weight that it has of the latest arrivals; within a class the cohorts keep theirs.
+    fn follow_mix(&mut self) {
+        let arrivals: f64 = self.mix.iter().sum();
+        if arrivals < MIX_ARRIVALS / 2.0 {
+            return;
+        }
+        for (class, mix) in self.weights.chunks_mut(COHORTS as usize).zip(self.mix) {
+            let weight: f64 = class.iter().sum();
+            if weight > 0.0 {
+                let factor = mix / arrivals * self.total / weight;
+                class.iter_mut().for_each(|weight| *weight *= factor);
+            }
+        }
+        self.total = self.weights.iter().sum();
+    }
+
+    /// What is offered a second of a class, as far as the latest arrivals tell; none: not known yet.
+    pub fn class_per_second(&self, class: Class) -> Option<f64> {
+        let arrivals: f64 = self.mix.iter().sum();
+        Some(self.rate? * self.mix[class as usize] / arrivals.max(LEAST))
     }
 
     /// What is offered a second, averaged over as many arrivals as tell it; none: not known yet.
@@ -196,7 +233,7 @@ impl Distribution {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use shedder_common::class::{Class, priority};
+    use shedder_common::class::priority;
 
     const NONE: Counters = [0; PRIORITIES as usize];
 

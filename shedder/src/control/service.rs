@@ -9,7 +9,7 @@ use super::signal::{Queue, Reading};
 use super::verify::{Objective, Verifier};
 use super::why::Why;
 use crate::config::{Control, Posture};
-use shedder_common::class::{COHORTS, SHED_NOTHING};
+use shedder_common::class::{COHORTS, Class, SHED_NOTHING};
 use shedder_common::words::ReflexWord;
 use std::time::Duration;
 
@@ -374,7 +374,10 @@ impl ServiceLoop {
         offered: &Distribution,
     ) -> bool {
         let would_shed = self.cutoff < COHORTS && !offered.is_empty();
-        let demanded = self.demanded(queue, offered) * (1.0 - offered.share_at(COHORTS));
+        let (requests, flows) = self.per_flow;
+        let per_flow = if flows >= TELLING_FLOWS { requests / flows } else { 1.0 };
+        let demanded =
+            offered.class_per_second(Class::Critical).map_or(f64::INFINITY, |flows| flows * per_flow);
         // What it does while it is not known to be busy is the least that it can do.
         let done = queue.capacity.unwrap_or(queue.answers);
         let is_late = observed.is_some_and(|latency| latency > self.target);
