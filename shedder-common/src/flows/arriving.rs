@@ -247,7 +247,10 @@ impl<M: Meter> Flow<'_, M> {
             let is_open = lines == 0 && (was_open || begins);
             // The line that ends first is of the request that was counted when it began.
             count = if was_open { lines.saturating_sub(1) } else { lines + is_open as u32 };
-            arrived = arrived.with(Arrived::OPEN_LINE, is_open).with_carry(self.part_of_mark(at, length));
+            let of = if length < 8 { length } else { 8 };
+            let tail = self.meter.read(at + length - of, of);
+            let carry = http::part_of_mark(head, tail, length, arrived.carry());
+            arrived = arrived.with(Arrived::OPEN_LINE, is_open).with_carry(carry);
         }
         if count == 1 {
             single.store(length as u64);
@@ -257,14 +260,6 @@ impl<M: Meter> Flow<'_, M> {
         let is_not = follows || count > begins as u32;
         let arrived = arrived.with(Arrived::SEARCH, !is_alone && (is_not || arrived.is(Arrived::SEARCH)));
         if count > 0 { self.begin(arrived, answered, count as u16) } else { self.prolong(arrived, answered) }
-    }
-
-    /// With how many bytes of a mark the `length` bytes end.
-    #[inline(always)]
-    fn part_of_mark(&self, at: u32, length: u32) -> u32 {
-        let of = if length < 8 { length } else { 8 };
-        let tail = self.meter.read(at + length - of, of);
-        http::part_of_mark(tail, of)
     }
 
     /// As many requests begin.

@@ -55,9 +55,14 @@ pub(super) fn continues_mark(head: u64, length: u32, carry: u32) -> bool {
     carry != 0 && length >= rest && (head ^ MARK >> (8 * carry)) & mask(rest) == 0
 }
 
-/// With how many bytes of a mark the bytes end whose last ones, at most eight, are the lower `length` of `tail`.
+/// With how many bytes of a mark `length` bytes end, the first eight of them in `head` and the last, at most eight, in
+/// `tail`, behind others that ended with `carry` bytes of one.
 #[inline(always)]
-pub(super) fn part_of_mark(tail: u64, length: u32) -> u32 {
+pub(super) fn part_of_mark(head: u64, tail: u64, length: u32, carry: u32) -> u32 {
+    if carry + length < MARK_LENGTH && carry != 0 && (head ^ MARK >> (8 * carry)) & mask(length) == 0 {
+        return carry + length;
+    }
+    let length = if length < 8 { length } else { 8 };
     let mut part = MARK_LENGTH - 1;
     while part > 0 {
         if length >= part && (tail >> (8 * (length - part)) ^ MARK) & mask(part) == 0 {

@@ -124,7 +124,7 @@ impl<M: Meter> Flow<'_, M> {
         let carry = answered.carry();
         let continues = http::continues_mark(head, length, carry);
         let mut answered = answered.with_carry(0);
-        let may_be = answered.is(Answered::HTTP) || continues || http::may_begin_answer(head, length);
+        let may_be = answered.is(Answered::HTTP) || carry != 0 || http::may_begin_answer(head, length);
         if waiting > 0 && !may_be {
             // The peer spoke something that looked like HTTP/1.
             return self.settle(answered.with(Answered::OPAQUE), waiting, true);
@@ -158,7 +158,7 @@ impl<M: Meter> Flow<'_, M> {
             }
             let of = if length < 8 { length } else { 8 };
             let tail = self.meter.read(at + length - of, of);
-            answered = answered.with_carry(http::part_of_mark(tail, of));
+            answered = answered.with_carry(http::part_of_mark(head, tail, length, carry));
         }
         if waiting > 0 && found.count() > 0 {
             answered = self.settle(answered, found.count() as u16, true);
