@@ -40,8 +40,7 @@ fn serve(network: &Network) -> Server {
 /// Requests of 100 sources of the network with this third byte for a while from now on, so many a second.
 fn ask(network: &Network, third: u8, rate: f64, lasting: Duration) -> Load {
     let sources = (1..=100).map(|host| network.link().source_v4(third, host).into()).collect();
-    let stream =
-        Stream { sources, rate, arrivals: Arrivals::Poisson, from: Duration::ZERO, until: lasting };
+    let stream = Stream { sources, rate, arrivals: Arrivals::Poisson, from: Duration::ZERO, until: lasting };
     let plan = Plan {
         target: (network.link().server_v4(), PORT).into(),
         epoch: Instant::now(),

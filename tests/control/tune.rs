@@ -71,7 +71,11 @@ fn an_experiment_that_cannot_be_says_why() {
     });
     assert!(shedder.fails(1, &tune).contains("never came to the target"));
     assert!(shedder.fails(2, &["tune", "--service", "web", "--range", "80-20"]).contains("20-90"));
-    assert!(shedder.fails(2, &["tune", "--service", "web", "--range", "20-80", "--worst", "1ms"]).contains("--worst"));
+    assert!(
+        shedder
+            .fails(2, &["tune", "--service", "web", "--range", "20-80", "--worst", "1ms"])
+            .contains("--worst")
+    );
     shedder.ok(&["shed", "10", "--service", "web"]);
     assert!(shedder.fails(1, &tune).contains("shedder auto"));
 }
