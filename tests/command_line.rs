@@ -809,6 +809,10 @@ fn json_has_the_fields_that_the_document_lists_and_no_others() {
     meet("shed", 0, &["shed", "10"]);
     meet("shed", 4, &["shed", "10", "--for", "1h", "--service", "web"]);
     meet("auto", 4, &["auto", "--service", "web"]);
+    // A passive signal has fields of its own, and its place is `null` without one.
+    let passive = SERVICES.replace("signal = { kind = \"none\" }", "signal = { kind = \"passive\" }");
+    let passive = shedder.config(&passive).to_str().unwrap().to_owned();
+    meet("attach", 0, &["attach", "--config", &passive]);
     meet("status", 0, &["status"]);
     meet("auto", 0, &["auto"]);
     meet("detach", 0, &["detach"]);
@@ -836,7 +840,8 @@ fn fields(value: &Value, path: String, into: &mut BTreeSet<String>) {
     match value {
         Value::Object(entries) => {
             for (key, value) in entries {
-                let key = if path.ends_with("reasons") { "*" } else { key };
+                let key =
+                    if path.ends_with("reasons") || path.ends_with("passive.events") { "*" } else { key };
                 let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
                 fields(value, path, into);
             }
