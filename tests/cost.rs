@@ -34,6 +34,14 @@ fn everything() -> String {
            packets_per_second = 1_000_000_000\nbytes_per_second = 1_000_000_000_000\nnew_flows_per_second = 1_000_000_000\n"
 }
 
+/// The same, and the service's requests are measured, as they are unless configured otherwise.
+fn measured() -> String {
+    let everything = everything();
+    let of_the_file =
+        everything.lines().find(|line| line.contains("http://127.0.0.1:8080")).expect("a service is probed");
+    everything.replace(of_the_file, "signal = { kind = \"passive\" }")
+}
+
 const ANYBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 3, 1);
 /// These are named by the configuration.
 const DENIED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -43,6 +51,7 @@ const OPERATOR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 #[derive(Clone, Copy)]
 enum Kind {
     TcpSegment,
+    TcpAcknowledgement,
     TcpSyn,
     Udp,
 }
@@ -50,12 +59,15 @@ enum Kind {
 fn frame(kind: Kind, source: Ipv4Addr) -> Vec<u8> {
     const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
     const PEER: u16 = 40_000;
-    let tcp =
-        |port, flags| Segment::Tcp { source: PEER, destination: port, flags, options: 0, data: vec![0; 6] };
+    let tcp = |port, flags, length| {
+        let data = vec![0; length];
+        Segment::Tcp { source: PEER, destination: port, flags, options: 0, data }
+    };
     let port = if source == OPERATOR { 22 } else { 8080 };
     let segment = match kind {
-        Kind::TcpSegment => tcp(port, Tcp::ACK),
-        Kind::TcpSyn => tcp(port, Tcp::SYN),
+        Kind::TcpSegment => tcp(port, Tcp::ACK, 6),
+        Kind::TcpAcknowledgement => tcp(port, Tcp::ACK, 0),
+        Kind::TcpSyn => tcp(port, Tcp::SYN, 6),
         Kind::Udp => Segment::Udp { source: PEER, destination: port, data: vec![0; 18] },
     };
     let (source, destination) = (source.to_bits(), SERVER.to_bits());
@@ -77,6 +89,7 @@ fn print_costs(label: &str, rounds: usize, repeat: u32) {
     let network = |name: &str| Network::new(&format!("{label}-{name}")).unwrap();
     let (plain, full) = (network("plain"), network("full"));
     let (plain_killed, full_killed) = (network("plain-killed"), network("full-killed"));
+    let (sampled, skipped) = (network("sampled"), network("skipped"));
     let mut bare = bare_drop(&plain.bpffs().join("bare")).unwrap();
     // Attached like the others: the kernel calls what is attached directly, and for what is not it patches its own
     // code at each test run, which takes milliseconds.
@@ -96,8 +109,11 @@ fn print_costs(label: &str, rounds: usize, repeat: u32) {
         ("everything on", attach(&full, &everything, false)),
         ("nothing configured, killed", attach(&plain_killed, NOTHING, true)),
         ("everything on, killed", attach(&full_killed, &everything, true)),
+        ("everything on, measured", attach(&sampled, &measured(), false)),
+        ("everything on, measured, flow not sampled", attach(&skipped, &measured(), false)),
     ];
-    use Kind::{TcpSegment, TcpSyn, Udp};
+    setups[5].1.change_control(0, |control| control.skip.store(u64::from(u32::MAX) + 1));
+    use Kind::{TcpAcknowledgement, TcpSegment, TcpSyn, Udp};
     let lines: &[(usize, Kind, &str, Ipv4Addr, Reason)] = &[
         (0, TcpSegment, "allowed, TCP segment", ANYBODY, Admitted),
         (0, TcpSyn, "allowed, TCP SYN", ANYBODY, Admitted),
@@ -114,6 +130,10 @@ fn print_costs(label: &str, rounds: usize, repeat: u32) {
         (3, TcpSegment, "TCP segment", ANYBODY, Kill),
         (3, Udp, "UDP", ANYBODY, Kill),
         (3, TcpSegment, "a lifeline's TCP segment", OPERATOR, Lifeline),
+        (4, TcpAcknowledgement, "allowed, TCP acknowledgement", UNREACHED, Admitted),
+        (4, TcpSegment, "allowed, TCP segment", UNREACHED, Admitted),
+        (4, TcpSyn, "allowed, TCP SYN", UNREACHED, Admitted),
+        (5, TcpSegment, "allowed, TCP segment", UNREACHED, Admitted),
     ];
     let mut cases: Vec<Case<'_>> = vec![Case {
         name: "bare XDP_DROP".into(),
@@ -149,7 +169,7 @@ fn print_costs(label: &str, rounds: usize, repeat: u32) {
     println!(
         "{rounds} rounds of {repeat} runs each: ns of wall clock per run, and the ratio to the bare program"
     );
-    println!("{:<58} {:>8} {:>6} {:>8} {:>6} {:>8}", "", "median", "ratio", "min", "ratio", "max");
+    println!("{:<68} {:>8} {:>6} {:>8} {:>6} {:>8}", "", "median", "ratio", "min", "ratio", "max");
     let mut of_bare = None;
     for case in &mut cases {
         case.rounds.sort_by(f64::total_cmp);
@@ -157,7 +177,7 @@ fn print_costs(label: &str, rounds: usize, repeat: u32) {
         let (median, min, max) = (at(0.5), at(0.0), at(1.0));
         let (bare_median, bare_min) = *of_bare.get_or_insert((median, min));
         println!(
-            "{:<58} {median:>8.1} {:>6.2} {min:>8.1} {:>6.2} {max:>8.1}",
+            "{:<68} {median:>8.1} {:>6.2} {min:>8.1} {:>6.2} {max:>8.1}",
             case.name,
             median / bare_median,
             min / bare_min
