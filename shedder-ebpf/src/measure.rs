@@ -174,6 +174,10 @@ fn search_chunk<F: Frame>(chunk: u32, range: &Range<F>) -> c_long {
 }
 
 /// Copies as many of the `length` bytes, at least one, that begin `at` bytes into the frame as there is room for.
+#[allow(
+    asm_sub_register,
+    reason = "it speaks of the registers of the host, for which nothing of this is compiled"
+)]
 #[inline(always)]
 fn load<F: Frame, const WORDS: usize>(frame: F, at: u32, length: u32, to: &mut [u64; WORDS]) {
     let mut last = length - 1;
