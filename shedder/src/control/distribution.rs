@@ -45,7 +45,7 @@ const NEGLIGIBLE: f64 = 0.01;
 type Weights = [f64; PRIORITIES as usize];
 
 /// How many arrivals count in the mix of the classes: a flood of one class makes itself known within so many, long before
-/// the cohorts within it are known.
+/// the priorities are known well enough to choose a cutoff by.
 const MIX_ARRIVALS: f64 = 100.0;
 
 const CLASSES: usize = Class::ALL.len();
@@ -111,7 +111,6 @@ impl Distribution {
         for (mix, fresh) in self.mix.iter_mut().zip(by_class) {
             *mix = *mix * kept + fresh;
         }
-        self.follow_mix();
         if dt > 0.0 {
             let rate = fresh / dt;
             let kept = (-dt / LOAD_MEMORY.as_secs_f64()).exp();
@@ -121,22 +120,6 @@ impl Distribution {
                 before + (rate - before) * (1.0 - (-dt / memory).exp())
             }));
         }
-    }
-
-    /// Gives each class the part of the weight that it has of the latest arrivals; within a class the cohorts keep theirs.
-    fn follow_mix(&mut self) {
-        let arrivals: f64 = self.mix.iter().sum();
-        if arrivals < MIX_ARRIVALS / 2.0 {
-            return;
-        }
-        for (class, mix) in self.weights.chunks_mut(COHORTS as usize).zip(self.mix) {
-            let weight: f64 = class.iter().sum();
-            if weight > 0.0 {
-                let factor = mix / arrivals * self.total / weight;
-                class.iter_mut().for_each(|weight| *weight *= factor);
-            }
-        }
-        self.total = self.weights.iter().sum();
     }
 
     /// What is offered a second of a class, as far as the latest arrivals tell; none: not known yet.
