@@ -374,8 +374,7 @@ impl ServiceLoop {
         offered: &Distribution,
     ) -> bool {
         let would_shed = self.cutoff < COHORTS && !offered.is_empty();
-        let (requests, flows) = self.per_flow;
-        let per_flow = if flows >= TELLING_FLOWS { requests / flows } else { 1.0 };
+        let per_flow = self.requests_per_flow().unwrap_or(1.0);
         let demanded =
             offered.class_per_second(Class::Critical).map_or(f64::INFINITY, |flows| flows * per_flow);
         // What it does while it is not known to be busy is the least that it can do.
@@ -394,11 +393,14 @@ impl ServiceLoop {
 
     /// Requests a second that would arrive if nothing were shed.
     fn demanded(&self, queue: &Queue, offered: &Distribution) -> f64 {
+        let flows = offered.per_second().zip(self.requests_per_flow());
+        flows.map_or(queue.offered, |(per_second, requests)| per_second * requests)
+    }
+
+    /// Requests that come of one flow that is admitted; none: too few were to tell.
+    fn requests_per_flow(&self) -> Option<f64> {
         let (requests, flows) = self.per_flow;
-        match offered.per_second() {
-            Some(per_second) if flows >= TELLING_FLOWS => per_second * requests / flows,
-            _ => queue.offered,
-        }
+        (flows >= TELLING_FLOWS).then(|| requests / flows)
     }
 
     /// Counts what is admitted while nothing is measured.
