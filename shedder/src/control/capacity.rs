@@ -8,6 +8,7 @@
 //! difference between the quantile and what was predicted when those requests arrived, and is added slowly: the
 //! structure of O. J. M. Smith's predictor ("Closer control of loops with dead time", 1957).
 
+use super::stall::Stall;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -38,6 +39,24 @@ impl Rate {
     }
 }
 
+/// What was counted until a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// Requests that arrived.
+    pub(super) arrivals: Rate,
+    /// Requests that were answered.
+    pub(super) answers: Rate,
+    /// Of the latency, what waits included.
+    pub(super) median: Duration,
+    /// How long the last few answers took, or the oldest request in flight has waited where that is longer; none: too few
+    /// were answered.
+    pub(super) newest: Option<Duration>,
+    /// Whether requests wait and none was answered since the turn before.
+    pub(super) is_silent: bool,
+    /// The latency without a queue; none: not known.
+    pub(super) baseline: Option<Duration>,
+}
+
 /// Learns the capacity, and predicts.
 #[derive(Clone, Debug)]
 pub(super) struct Capacity {
@@ -47,6 +66,9 @@ pub(super) struct Capacity {
     known: Option<f64>,
     /// Whether they ever had.
     is_proven: bool,
+    stall: Stall,
+    /// The logarithm of the factor by which it is more than a turn ago because a stall ended.
+    regained: f64,
     /// Requests a second that arrive.
     arrivals: f64,
     /// What the quantile is longer than the prediction was, in seconds.
@@ -62,6 +84,8 @@ impl Capacity {
             target: target.as_secs_f64(),
             known: None,
             is_proven: false,
+            stall: Stall::default(),
+            regained: 0.0,
             arrivals: 0.0,
             bias: 0.0,
             past: VecDeque::new(),
@@ -75,28 +99,34 @@ impl Capacity {
         self.known.map(|known| if self.is_proven { known } else { known.max(self.arrivals) })
     }
 
-    /// Learns from what was counted, `dt` seconds after the turn before. `median` is that of the
-    /// latency, what waits included.
-    pub(super) fn learn(
-        &mut self,
-        dt: f64,
-        arrivals: Rate,
-        answers: Rate,
-        median: Duration,
-        baseline: Option<Duration>,
-    ) {
+    /// The logarithm of the factor by which it became more in the last turn because a stall ended; 0: none did.
+    pub(super) fn regained(&self) -> f64 {
+        self.regained
+    }
+
+    /// Learns from what was counted, `dt` seconds after the turn before.
+    pub(super) fn learn(&mut self, dt: f64, seen: &Seen) {
+        let Seen { arrivals, answers, median, baseline, .. } = *seen;
         self.arrivals = arrivals.per_second();
+        self.regained = 0.0;
         let rate = answers.per_second();
         let Some(known) = &mut self.known else {
             self.known = Some(rate).filter(|_| answers.count >= TELLING);
             return;
         };
+        let stalled = self.stall.turn(dt, *known, seen.is_silent, seen.newest, baseline);
         let without_queue = baseline.map_or(0.0, |baseline| baseline.as_secs_f64());
         let is_busy = median.as_secs_f64() >= (BUSY * self.target).max(without_queue);
         self.is_proven |= is_busy;
         if rate > *known || is_busy {
             *known += (rate - *known) * (dt / answers.span.max(dt));
             *known = known.max(1e-3);
+        }
+        if let Some(before) = stalled {
+            self.regained = (before / *known).ln();
+            *known = before;
+            // It was learned from a queue that nobody served.
+            self.bias = 0.0;
         }
     }
 
@@ -151,10 +181,16 @@ mod tests {
         Rate { count: per_second * 0.1, total: per_second * 0.1, span: 0.1 }
     }
 
+    /// A turn in which so many requests a second arrive and are answered, half of them within so many milliseconds.
+    fn turn(capacity: &mut Capacity, arrivals: f64, answers: f64, median: u64) {
+        let median = Duration::from_millis(median);
+        let seen = Seen { arrivals: rate(arrivals), answers: rate(answers), median, ..Seen::default() };
+        capacity.learn(0.02, &seen);
+    }
+
     fn learned(per_second: f64) -> Capacity {
         let mut capacity = Capacity::new(TARGET, Duration::from_millis(100));
-        let late = Duration::from_millis(40);
-        (0..50).for_each(|_| capacity.learn(0.02, rate(per_second), rate(per_second), late, None));
+        (0..50).for_each(|_| turn(&mut capacity, per_second, per_second, 40));
         capacity
     }
 
@@ -166,23 +202,37 @@ mod tests {
 
     #[test]
     fn light_load_does_not_make_a_small_capacity() {
-        let short = Duration::from_millis(5);
         let mut capacity = learned(1000.0);
-        (0..50).for_each(|_| capacity.learn(0.02, rate(100.0), rate(100.0), short, None));
+        (0..50).for_each(|_| turn(&mut capacity, 100.0, 100.0, 5));
         assert!(capacity.per_second() > Some(999.0));
 
         let mut capacity = Capacity::new(TARGET, Duration::from_millis(100));
-        (0..50).for_each(|_| capacity.learn(0.02, rate(400.0), rate(400.0), short, None));
-        capacity.learn(0.02, rate(900.0), rate(400.0), short, None);
+        (0..50).for_each(|_| turn(&mut capacity, 400.0, 400.0, 5));
+        turn(&mut capacity, 900.0, 400.0, 5);
         assert!(capacity.per_second() > Some(899.0), "what begins is not known to be too much");
     }
 
     #[test]
     fn slower_servers_are_known_by_their_queue() {
         let mut capacity = learned(1000.0);
-        let late = Duration::from_millis(60);
-        (0..30).for_each(|_| capacity.learn(0.02, rate(2000.0), rate(500.0), late, None));
+        (0..30).for_each(|_| turn(&mut capacity, 2000.0, 500.0, 60));
         assert!(capacity.per_second() < Some(510.0));
+    }
+
+    #[test]
+    fn stall_that_ended_is_forgotten() {
+        let mut capacity = learned(1000.0);
+        let late = Duration::from_millis(200);
+        let silent = Seen { arrivals: rate(20.0), median: late, is_silent: true, ..Seen::default() };
+        (0..100).for_each(|_| capacity.learn(0.02, &silent));
+        assert!(capacity.per_second() < Some(1.0));
+        let usual = Duration::from_millis(8);
+        let (newest, baseline) = (Some(usual), Some(usual));
+        let few = Seen { answers: rate(20.0), median: usual, newest, baseline, ..Seen::default() };
+        capacity.learn(0.02, &few);
+        assert!(capacity.per_second() > Some(999.0) && capacity.regained() > 4.0);
+        capacity.learn(0.02, &few);
+        assert!(capacity.per_second() > Some(999.0) && capacity.regained() == 0.0);
     }
 
     #[test]

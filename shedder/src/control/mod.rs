@@ -119,6 +119,7 @@ mod service;
 mod signal;
 #[cfg(test)]
 mod simulate;
+mod stall;
 mod survival;
 #[cfg(test)]
 mod tests;

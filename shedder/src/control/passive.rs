@@ -1,16 +1,20 @@
 //! The passive signal: what the kernel counted, made into what a loop goes by.
 
-use super::capacity::{Capacity, Rate, TELLING};
+use super::capacity::{Capacity, Rate, Seen, TELLING};
 use super::in_flight::InFlight;
 use super::signal::{Queue, Reading};
 use super::survival::{Survival, bucket_of};
 use super::why::Why;
 use shedder_common::abi::{Exchange, Measured};
+use shedder_common::histogram::lower_bound;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// As many requests tell the rate at which they arrive.
 const TELLING_ARRIVALS: f64 = 20.0;
+
+/// So many of the last answers tell how fast the service is now.
+const NEWEST: u64 = 5;
 
 /// Turns that are kept.
 const MOST_TURNS: usize = 4096;
@@ -155,8 +159,15 @@ impl PassiveWindow {
         let answers = self.rate(|turn| turn.answers, TELLING, 2, least_span).0;
         let (arrivals, admitted) = self.rate(|turn| turn.arrivals, TELLING_ARRIVALS, 1, 0.0);
         let requests = in_flight.requests() as f64 * weight;
-        let median = self.survival.quantile(0.5).unwrap_or_default();
-        self.capacity.learn(length, arrivals, answers, median, applied.baseline);
+        let seen = Seen {
+            arrivals,
+            answers,
+            median: self.survival.quantile(0.5).unwrap_or_default(),
+            newest: self.newest_median().map(|median| median.max(in_flight.longest_but(0))),
+            is_silent: requests > 0.0 && self.turns.back().is_none_or(|turn| turn.answers == 0),
+            baseline: applied.baseline,
+        };
+        self.capacity.learn(length, &seen);
         let predicted = self.capacity.predict(now, length, requests, self.observed, span);
         // So many may be late by chance.
         let chance = ((1.0 - self.quantile) * (in_flight.requests() + samples) as f64).max(2.0) as u64;
@@ -175,6 +186,7 @@ impl PassiveWindow {
                 answers: answers.per_second(),
                 offered: arrivals.per_second() / admitted.max(1e-3),
                 capacity: self.capacity.per_second(),
+                regained: self.capacity.regained(),
                 predicted: if idle { Some(Duration::ZERO) } else { predicted },
                 is_idle: idle,
                 exchange_age: self.newest_exchange.map(|at| now.saturating_sub(at)),
@@ -289,6 +301,29 @@ impl PassiveWindow {
             admitted += turn.admitted;
         }
         (rate, if rate.span > 0.0 { admitted / rate.span } else { 1.0 })
+    }
+
+    /// The median of the last few answers; none: there were too few lately.
+    fn newest_median(&self) -> Option<Duration> {
+        let mut answers = Vec::new();
+        let mut count = 0;
+        for turn in self.turns.iter().rev() {
+            answers.extend_from_slice(&turn.answered);
+            count += turn.answers;
+            if count >= NEWEST {
+                break;
+            }
+        }
+        if count < NEWEST {
+            return None;
+        }
+        answers.sort_unstable();
+        let mut below = 0;
+        let median = answers.into_iter().find(|&(_, answers)| {
+            below += u64::from(answers);
+            below > count / 2
+        });
+        median.map(|(bucket, _)| Duration::from_nanos(lower_bound(bucket.into())))
     }
 
     /// Whether so little arrives that there is no queue to speak of.

@@ -2,6 +2,7 @@
 
 use super::service::{Sensor, State};
 use super::simulate::{Scenario, Trace, p99};
+use shedder_common::class::Class;
 use std::fmt;
 use std::time::Duration;
 
@@ -193,5 +194,36 @@ fn round_trip_between_flow_and_request_is_borne() {
         // What was admitted a round trip ago is not seen yet: a long one makes the queue swing.
         assert!(found.p99[1] <= if round_trip > 0.02 { 2.0 } else { 1.5 }, "{found}");
         assert!(found.goodput >= 0.9 && found.undone == 0, "{found}");
+    }
+}
+
+#[test]
+fn stall_does_not_outlast_itself() {
+    for seed in 1..6 {
+        let scenario = Scenario {
+            load: vec![(0.0, 0.6)],
+            stalls: BEGINS..BEGINS + 2.0,
+            servers: 8,
+            service_time: 0.008,
+            patience: 0.25,
+            sources: vec![(Class::Critical, 50), (Class::Normal, 150), (Class::Low, 100)],
+            seed,
+            ..large(20)
+        };
+        let found = find(&scenario);
+        println!("stall: {found}");
+        // A queue of 0.2 s of work drains first.
+        assert!(found.trace.recovery(BEGINS + 2.0) <= 0.6, "{found}: {}", found.trace.recovery(BEGINS + 2.0));
+    }
+}
+
+#[test]
+fn most_servers_that_stay_away_are_no_stall() {
+    // A request takes as long as ever, but a quarter of the servers is left.
+    for seed in 1..4 {
+        let found = find(&Scenario { lost: (BEGINS..ENDS, 24), load: vec![(0.0, 0.6)], seed, ..large(20) });
+        println!("servers away: {found}");
+        assert!(found.p99[1] <= 1.4 && found.recovery <= 1.0, "{found}");
+        assert!(found.goodput >= 0.22, "{found}");
     }
 }

@@ -78,6 +78,8 @@ pub(super) struct Input {
     pub demand: Option<f64>,
     /// The logarithm of what arrives at the service in capacities; none: not known.
     pub arrivals: Option<f64>,
+    /// The logarithm of the factor by which the capacity became more at once; 0: it did not.
+    pub regained: f64,
 }
 
 /// The three parts of an output, as effort. Their sum is what the output would be without limits.
@@ -234,16 +236,17 @@ impl Pid {
         memory.filtered + change
     }
 
-    /// Keeps what is admitted the same where what is offered changes: a measured disturbance need not first become a
-    /// latency. Shedding that begins starts from the load that was last borne, or from the capacity where it is known.
+    /// Keeps what is admitted, in capacities, the same where what is offered changes or the capacity comes back: a measured
+    /// disturbance need not first become a latency. Shedding that begins starts from the load that was last borne, or from the capacity where it is known.
     /// Answers with the load that was borne.
     fn feed_forward(&mut self, input: &Input, memory: Memory, dt: f64) -> f64 {
         let load = input.load;
         let most = effort(self.tuning.ceiling);
         let integral = self.terms.integral;
         if self.ratio > 0.0 {
-            self.terms.integral =
-                (integral + load - memory.load).max(integral.min(0.0)).min(most.max(integral));
+            self.terms.integral = (integral + load - memory.load - input.regained)
+                .max(integral.min(0.0))
+                .min(most.max(integral));
             if let Some(demand) = input.demand {
                 let pace = dt / (self.tuning.anchor + dt);
                 self.terms.integral += (demand.clamp(0.0, most) - self.terms.integral) * pace;

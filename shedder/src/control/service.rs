@@ -344,6 +344,7 @@ impl ServiceLoop {
             load: offered.load(),
             demand: demanded.zip(capacity).map(|(rate, capacity)| in_capacities(rate, capacity)),
             arrivals: queue.zip(capacity).map(|(queue, capacity)| in_capacities(queue.arrivals, capacity)),
+            regained: queue.map_or(0.0, |queue| queue.regained),
         };
         self.pid.turn(now, &input);
         if let Some(queue) = queue.filter(|queue| !queue.is_idle) {
@@ -589,6 +590,7 @@ mod tests {
             answers: 1000.0,
             offered: 1000.0,
             capacity: Some(1000.0),
+            regained: 0.0,
             predicted: Some(ms(predicted)),
             is_idle: false,
             exchange_age: Some(ms(0)),

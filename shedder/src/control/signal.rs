@@ -113,6 +113,8 @@ pub struct Queue {
     pub offered: f64,
     /// Answers that leave while the service has enough to do; none: not known yet.
     pub capacity: Option<f64>,
+    /// The logarithm of the factor by which `capacity` became more at once, after a collapse; 0: it did not.
+    pub regained: f64,
     /// What a request that arrives now will take, at the configured quantile; none: not known yet.
     pub predicted: Option<Duration>,
     /// Whether too little arrives for a queue.

@@ -75,6 +75,8 @@ pub(super) struct Scenario {
     pub(super) slow: (Range<f64>, f64),
     /// When no server does anything.
     pub(super) stalls: Range<f64>,
+    /// When some servers are away, and how many.
+    pub(super) lost: (Range<f64>, usize),
     /// When nothing is probed.
     pub(super) deaf: Range<f64>,
     /// When a person overrides, and the ratio.
@@ -103,6 +105,7 @@ impl Default for Scenario {
             load: vec![(0.0, 0.5)],
             slow: (0.0..0.0, 1.0),
             stalls: 0.0..0.0,
+            lost: (0.0..0.0, 0),
             deaf: 0.0..0.0,
             person: (0.0..0.0, 0.0),
             ends: 4.0,
@@ -147,6 +150,7 @@ struct Queue {
     waiting: VecDeque<f64>,
     backlog: usize,
     stalls: Range<f64>,
+    lost: (Range<f64>, usize),
 }
 
 impl Queue {
@@ -157,6 +161,12 @@ impl Queue {
         }
         if self.waiting.len() >= self.backlog {
             return None;
+        }
+        while self.lost.1 > 0 && now >= self.lost.0.start {
+            // It has done what it was given before it goes.
+            self.lost.1 -= 1;
+            self.free.pop();
+            self.free.push(Reverse(self.lost.0.end.to_bits()));
         }
         let Reverse(free) = self.free.pop()?;
         let start = f64::from_bits(free).max(now);
@@ -273,6 +283,7 @@ impl<'a> World<'a> {
                 waiting: VecDeque::new(),
                 backlog: scenario.backlog,
                 stalls: scenario.stalls.clone(),
+                lost: scenario.lost.clone(),
             },
             // They are about to wrap, as they may be whenever a daemon starts.
             counters: [u32::MAX - 50; PRIORITIES as usize],

@@ -126,6 +126,7 @@ fn service(name: &str) -> ServiceReport {
                 answers: 390.0,
                 offered: 800.0,
                 capacity: Some(400.0),
+                regained: 0.0,
                 predicted: Some(Duration::from_millis(45)),
                 is_idle: false,
                 exchange_age: Some(Duration::from_millis(2)),
