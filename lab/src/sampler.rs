@@ -33,7 +33,7 @@ impl Sampler {
                     let shed = state.counters(interface)?.ingress[Reason::Shed as usize].packets;
                     samples.push(Sample {
                         at: epoch.elapsed().as_secs_f64(),
-                        cutoffs: slots.iter().map(|&slot| state.cutoff(slot)).collect(),
+                        cutoffs: slots.iter().map(|&slot| state.cutoff(slot).first()).collect(),
                         shed: shed - before,
                     });
                     std::thread::sleep(EVERY);

@@ -1,7 +1,7 @@
 //! The layout of the maps: what a program and a daemon of different builds must agree on.
 
 use crate::bucket::{Rate, Set, WAYS};
-use crate::class::{PRIORITIES, SHED_NOTHING};
+use crate::class::{Cutoff, PRIORITIES};
 use crate::hash::HashKey;
 use crate::histogram::BUCKETS;
 use crate::reason::REASONS;
@@ -9,7 +9,7 @@ use crate::word::Word;
 use bytemuck::{Pod, Zeroable};
 
 /// Changes whenever anything in this file, or the meaning of a word in a map, does.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// First word of [`Meta`], so that a foreign map is told from ours.
 pub const MAGIC: u32 = 0x5348_4544;
@@ -123,8 +123,8 @@ pub struct Control {
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct ServiceControl {
-    /// Written by the loop: priorities that are not shed, counted from the top, minus [`SHED_NOTHING`]: the cutoff
-    /// in a form in which a fresh map's zero sheds nothing. See [`ServiceControl::cutoff`].
+    /// Written by the loop: the cutoff, in a form in which a fresh map's zero sheds nothing. See
+    /// [`ServiceControl::cutoff`].
     pub shed: Word,
     /// [`OverrideWord`](crate::words::OverrideWord) of this service.
     pub override_word: Word,
@@ -140,16 +140,15 @@ pub struct ServiceControl {
 }
 
 impl ServiceControl {
-    /// The loop's cutoff, 0 to [`SHED_NOTHING`].
+    /// The loop's cutoff.
     #[inline(always)]
-    pub fn cutoff(&self) -> u32 {
-        let shed = self.shed.load();
-        if shed > SHED_NOTHING as u64 { 0 } else { SHED_NOTHING - shed as u32 }
+    pub fn cutoff(&self) -> Cutoff {
+        Cutoff::from_distance(self.shed.load())
     }
 
-    /// Sets the loop's cutoff, held to [`SHED_NOTHING`].
-    pub fn set_cutoff(&self, cutoff: u32) {
-        self.shed.store((SHED_NOTHING - cutoff.min(SHED_NOTHING)) as u64);
+    /// Sets the loop's cutoff.
+    pub fn set_cutoff(&self, cutoff: impl Into<Cutoff>) {
+        self.shed.store(cutoff.into().distance().into());
     }
 }
 

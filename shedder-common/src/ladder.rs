@@ -5,7 +5,7 @@ use crate::abi::{
 };
 use crate::abi::{PrefixPolicy, Shared};
 use crate::bucket::{self, Admission, Place, Rate, Set};
-use crate::class::{COHORTS, SHED_NOTHING, priority};
+use crate::class::{COHORTS, Cutoff, priority};
 use crate::flows::{Segment, sample};
 use crate::hash::{mix, mix_in};
 use crate::memory::{self, Key, Remembered};
@@ -363,30 +363,31 @@ impl Source<'_> {
 
 /// The cutoff in force for the traffic of a service, or of none.
 #[inline(always)]
-fn cutoff<E: Env>(env: &E, service: PortEntry, now: u64) -> u32 {
-    let Some(control) = env.control() else { return SHED_NOTHING };
+fn cutoff<E: Env>(env: &E, service: PortEntry, now: u64) -> Cutoff {
+    let Some(control) = env.control() else { return Cutoff::NOTHING };
     let host = OverrideWord(control.host_override.load());
     if host.is_set() && host.holds(now) {
-        return host.cutoff();
+        return Cutoff::at(host.cutoff());
     }
     if !service.is_service() {
-        return SHED_NOTHING;
+        return Cutoff::NOTHING;
     }
     let of_service = &control.services[service.slot() & (MAX_SERVICES - 1)];
     let person = OverrideWord(of_service.override_word.load());
     if person.is_set() && person.holds(now) {
-        return person.cutoff();
+        return Cutoff::at(person.cutoff());
     }
     let mut cutoff = of_service.cutoff();
     if is_measured(env, service) {
         let reflex = ReflexWord(of_service.reflex.load());
         // Between two turns of a loop that is alive; it is no loop's last word, which a posture may hold.
-        if reflex.is_tripped_by(of_service.late.load()) && reflex.cutoff() < cutoff && !lapsed(control, now) {
-            cutoff = reflex.cutoff();
+        let at = Cutoff::at(reflex.cutoff());
+        if reflex.is_tripped_by(of_service.late.load()) && at < cutoff && !lapsed(control, now) {
+            cutoff = at;
         }
     }
-    if cutoff >= SHED_NOTHING || (env.policy().posture != Policy::POSTURE_HOLD && lapsed(control, now)) {
-        return SHED_NOTHING;
+    if cutoff >= Cutoff::NOTHING || (env.policy().posture != Policy::POSTURE_HOLD && lapsed(control, now)) {
+        return Cutoff::NOTHING;
     }
     cutoff
 }
@@ -508,7 +509,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
         let priority = priority(class, cohort(policy, hash, now));
         let slot = if service.is_service() { service.slot() as u32 } else { policy.offered_none };
         env.count_offered(slot, priority);
-        if priority >= cutoff(env, service, now) {
+        if cutoff(env, service, now).sheds(priority, || part(policy, hash, &packet)) {
             return Reason::Shed;
         }
     }
@@ -517,6 +518,18 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     }
     measure(env, Direction::Ingress, frame);
     Reason::Admitted
+}
+
+/// The part of an arriving packet's flow, whose source's hash is `hash`: the same for all its packets. Bits of the flow's hash by
+/// which it is neither placed nor sampled, so that what is shed by it leaves the measurement as it was.
+#[inline(always)]
+pub fn part(policy: &Policy, hash: u64, packet: &Packet) -> u16 {
+    let ports = match &packet.transport {
+        Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
+        Transport::Udp(udp) => (udp.source_port, udp.destination_port),
+        Transport::Other => (0, 0),
+    };
+    (flow_hash(policy, hash, &packet.source, &packet.destination, ports) >> 16) as u16
 }
 
 /// The cohort of a source under the key of the moment: 0 to 127.

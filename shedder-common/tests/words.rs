@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use shedder_common::abi::{PortEntry, ServiceControl};
-use shedder_common::class::{Class, PRIORITIES, SHED_NOTHING, priority};
+use shedder_common::class::{Class, Cutoff, PRIORITIES, SHED_NOTHING, priority};
 use shedder_common::word::Word;
 use shedder_common::words::{FOREVER, KillWord, OverrideWord};
 
@@ -80,17 +80,20 @@ proptest! {
     }
 
     #[test]
-    fn the_cutoff_of_a_service_comes_back(cutoff in 0u32..2_000) {
+    fn the_cutoff_of_a_service_comes_back(cutoff in 0u32..2_000, part: u16) {
         let control = ServiceControl::default();
-        prop_assert_eq!(control.cutoff(), SHED_NOTHING);
+        prop_assert_eq!(control.cutoff(), Cutoff::NOTHING);
         control.set_cutoff(cutoff);
-        prop_assert_eq!(control.cutoff(), cutoff.min(SHED_NOTHING));
+        prop_assert_eq!(control.cutoff(), Cutoff::at(cutoff));
+        prop_assert_eq!(control.cutoff().first(), cutoff.min(SHED_NOTHING));
+        control.set_cutoff(Cutoff::within(cutoff, part));
+        prop_assert_eq!(control.cutoff(), Cutoff::within(cutoff, part));
     }
 
     #[test]
     fn no_word_in_the_map_makes_a_cutoff_out_of_range(shed: u64) {
         let control = ServiceControl { shed: Word::new(shed), ..ServiceControl::default() };
-        prop_assert!(control.cutoff() <= SHED_NOTHING);
+        prop_assert!(control.cutoff() <= Cutoff::NOTHING);
     }
 }
 

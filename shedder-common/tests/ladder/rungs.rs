@@ -3,7 +3,7 @@
 use super::*;
 use shedder_common::abi::{Event, Limits};
 use shedder_common::bucket::take_shared;
-use shedder_common::class::SHED_NOTHING;
+use shedder_common::class::{Cutoff, SHED_NOTHING};
 use shedder_common::words::{FOREVER, KillWord, OverrideWord};
 
 // ---- The order ----
@@ -458,6 +458,32 @@ fn shedding_goes_by_class_then_cohort() {
         let first = cutoffs[0];
         assert!((class as u32 * 128 + 1..=class as u32 * 128 + 128).contains(&first));
         assert_eq!(cutoffs, (first..=SHED_NOTHING).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn of_the_last_cohort_a_part_of_the_flows_is_shed_and_always_the_same_ones() {
+    let host = host();
+    let service = &host.control.services[SLOT as usize];
+    let frame = |port| tcp_between((CLIENT, port), (SERVER, PORT), Tcp::SYN, b"");
+    let first = (0..=SHED_NOTHING).find(|&cutoff| {
+        service.set_cutoff(cutoff);
+        comes(&host, &frame(1)) == Reason::Admitted
+    });
+    let own = first.expect("a cutoff that sheds nothing") - 1;
+    let mut before = vec![];
+    for quarters in 0..4u16 {
+        service.set_cutoff(Cutoff::within(own, quarters << 14));
+        let admitted: Vec<u16> =
+            (1..4097).filter(|&port| comes(&host, &frame(port)) == Reason::Admitted).collect();
+        let expected = f64::from(quarters) * 1024.0;
+        assert!((admitted.len() as f64 - expected).abs() <= 120.0, "{} of {expected}", admitted.len());
+        assert!(before.iter().all(|port| admitted.contains(port)), "what was admitted still is");
+        before = admitted;
+    }
+    for cutoff in [Cutoff::within(own + 1, 0), Cutoff::within(own + 1, u16::MAX)] {
+        service.set_cutoff(cutoff);
+        assert!((1..65).all(|port| comes(&host, &frame(port)) == Reason::Admitted));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::datapath::{
 use anyhow::Result;
 use serde::Serialize;
 use shedder_common::abi::{self, Cell, Event, Exchange, InterfaceCounters, MAX_SERVICES};
-use shedder_common::class::{Class, SHED_NOTHING};
+use shedder_common::class::{Class, Cutoff, SHED_NOTHING};
 use shedder_common::flows::Waiting;
 use shedder_common::reason::Reason;
 use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
@@ -371,7 +371,7 @@ impl Service {
                 live,
                 reported_seconds_ago: reported,
                 shed_ratio: entry.permille as f64 / 1e3,
-                cutoff,
+                cutoff: cutoff.first(),
             },
             override_: Override::of(own, now),
             kill: Kill::of(state.kill(Scope::Service(service.slot)), now),
@@ -391,7 +391,7 @@ impl InForce {
     /// As the programs decide it: [`shedder_common::ladder`].
     fn of(
         [host, own]: [OverrideWord; 2],
-        (cutoff, (reflex, late)): (u32, (ReflexWord, u64)),
+        (cutoff, (reflex, late)): (Cutoff, (ReflexWord, u64)),
         lease: u64,
         posture: Posture,
         now: u64,
@@ -402,14 +402,14 @@ impl InForce {
         if own.holds(now) {
             return InForce { by: Authority::Override, cutoff: own.cutoff() };
         }
-        if lease > now && reflex.is_tripped_by(late) && reflex.cutoff() < cutoff {
+        if lease > now && reflex.is_tripped_by(late) && Cutoff::at(reflex.cutoff()) < cutoff {
             return InForce { by: Authority::Reflex, cutoff: reflex.cutoff() };
         }
         if lease > now {
-            return InForce { by: Authority::Loop, cutoff };
+            return InForce { by: Authority::Loop, cutoff: cutoff.first() };
         }
         let cutoff = match posture {
-            Posture::Hold => cutoff,
+            Posture::Hold => cutoff.first(),
             Posture::Closed if lease != 0 => 0,
             Posture::Open | Posture::Closed => SHED_NOTHING,
         };
@@ -440,7 +440,7 @@ mod tests {
             ([none, own], Authority::Override, 700),
             ([over, over], Authority::Loop, 600),
         ] {
-            let found = InForce::of(words, (600, CALM), NOW + 1, Posture::Open, NOW);
+            let found = InForce::of(words, (Cutoff::at(600), CALM), NOW + 1, Posture::Open, NOW);
             assert_eq!((found.by, found.cutoff), (by, cutoff));
         }
     }
@@ -452,7 +452,7 @@ mod tests {
             [(600, 3, Authority::Reflex, 500), (600, 2, Authority::Loop, 600), (400, 3, Authority::Loop, 400)]
         {
             let reflex = (ReflexWord::new(1_000_000, 3, 500), late);
-            let found = InForce::of(none, (cutoff, reflex), NOW + 1, Posture::Open, NOW);
+            let found = InForce::of(none, (Cutoff::at(cutoff), reflex), NOW + 1, Posture::Open, NOW);
             assert_eq!((found.by, found.cutoff), (by, in_force));
         }
     }
@@ -467,7 +467,7 @@ mod tests {
             // Attached without a daemon: none was ever lost.
             (Posture::Closed, 0, SHED_NOTHING),
         ] {
-            let found = InForce::of(none, (600, CALM), lease, posture, NOW);
+            let found = InForce::of(none, (Cutoff::at(600), CALM), lease, posture, NOW);
             assert_eq!((found.by, found.cutoff), (Authority::Posture, cutoff), "{posture:?}, lease {lease}");
         }
     }

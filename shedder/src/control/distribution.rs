@@ -1,6 +1,6 @@
 //! What is offered, by priority: how a shed ratio becomes a cutoff.
 
-use shedder_common::class::{COHORTS, Class, PRIORITIES, SHED_NOTHING};
+use shedder_common::class::{COHORTS, Class, Cutoff, PRIORITIES, SHED_NOTHING};
 use std::time::Duration;
 
 /// Cumulative counts of what was offered, by priority, summed over the CPUs; each wraps.
@@ -145,12 +145,21 @@ impl Distribution {
     }
 
     /// The fraction of what is offered that a cutoff sheds, 0 to 1.
-    pub fn share_at(&self, cutoff: u32) -> f64 {
-        let cutoff = cutoff.min(SHED_NOTHING);
-        if self.is_empty() {
-            return f64::from(SHED_NOTHING - cutoff) / f64::from(PRIORITIES);
+    pub fn share_at(&self, cutoff: impl Into<Cutoff>) -> f64 {
+        let cutoff = cutoff.into();
+        let first = cutoff.first();
+        if first == SHED_NOTHING {
+            return 0.0;
         }
-        (self.weights[cutoff as usize..].iter().sum::<f64>() / self.total).min(1.0)
+        let spared = self.weight(first) * cutoff.admitted_of_first();
+        let shed = (first..PRIORITIES).map(|priority| self.weight(priority)).sum::<f64>() - spared;
+        let all = if self.is_empty() { f64::from(PRIORITIES) } else { self.total };
+        (shed / all).clamp(0.0, 1.0)
+    }
+
+    /// What of all that is offered is of a priority. Where nothing is, all priorities are alike.
+    fn weight(&self, priority: u32) -> f64 {
+        if self.is_empty() { 1.0 } else { self.weights[priority as usize] }
     }
 
     /// Where the kernel is to cut by itself when it finds answers far too late, `cutoff` being in force: the least
@@ -181,6 +190,31 @@ impl Distribution {
         halved.map_or(SHED_NOTHING, |last| if last + 1 < cutoff { last + 1 } else { SHED_NOTHING })
     }
 
+    /// The cutoff that sheds just the share `ratio`, of the last cohort in part. As [`Distribution::cutoff_for`] where
+    /// little is offered, or a ratio is no number.
+    pub fn exact_cutoff_for(&self, ratio: f64) -> Cutoff {
+        if self.is_empty() || !(ratio > 0.0 && ratio < 1.0) {
+            return Cutoff::at(self.cutoff_for(ratio));
+        }
+        let wanted = ratio * self.total;
+        let mut shed = 0.0;
+        for priority in (0..PRIORITIES).rev() {
+            let weight = self.weights[priority as usize];
+            if shed + weight >= wanted && weight > 0.0 {
+                let admitted = 1.0 - ((wanted - shed) / weight).clamp(0.0, 1.0);
+                // What is shed of it least is nothing, and is the next priority's.
+                let part = (admitted * f64::from(1u32 << 16)).round();
+                return if part > f64::from(u16::MAX) {
+                    Cutoff::at(priority + 1)
+                } else {
+                    Cutoff::within(priority, part as u16)
+                };
+            }
+            shed += weight;
+        }
+        Cutoff::at(0)
+    }
+
     /// The cutoff that sheds a share nearest to `ratio`; of several as near, the one that sheds the least.
     ///
     /// A ratio of 0 (or one that is no number) sheds nothing, and a ratio of 1 everything, whatever is offered.
@@ -199,7 +233,7 @@ impl Distribution {
         let mut least_miss = wanted;
         let mut shed = 0.0;
         for cutoff in (0..SHED_NOTHING).rev() {
-            shed += if is_empty { 1.0 } else { self.weights[cutoff as usize] };
+            shed += self.weight(cutoff);
             let miss = (shed - wanted).abs();
             if miss < least_miss {
                 (best, least_miss) = (cutoff, miss);
@@ -231,6 +265,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn exact_cutoff_is_exact(counters in counters(), ratio in 0.0..1.0f64) {
+            let distribution = Distribution::between(&NONE, &counters);
+            let cutoff = distribution.exact_cutoff_for(ratio);
+            if distribution.is_empty() {
+                prop_assert_eq!(cutoff, Cutoff::at(distribution.cutoff_for(ratio)));
+            } else {
+                let share = distribution.share_at(cutoff);
+                prop_assert!((share - ratio).abs() < 1e-4, "{} for {}", share, ratio);
+            }
+            let more = distribution.exact_cutoff_for((ratio + 0.1).min(1.0));
+            prop_assert!(more <= cutoff);
+        }
+
         #[test]
         fn cutoff_is_the_nearest(counters in counters(), ratio in 0.0..1.0f64) {
             let distribution = Distribution::between(&NONE, &counters);

@@ -10,7 +10,7 @@ use super::survival::bucket_of;
 use crate::config::{Control, Posture, Signal};
 use bytemuck::Zeroable;
 use shedder_common::abi::{Exchange, Measured};
-use shedder_common::class::{COHORTS, Class, PRIORITIES, SHED_NOTHING, priority};
+use shedder_common::class::{COHORTS, Class, Cutoff, PRIORITIES, priority};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ fn run(plant: &Plant) -> Vec<f64> {
     let mut offered = Distribution::new();
     let mut counters: Counters = [0; PRIORITIES as usize];
     let mut measured = Measured::zeroed();
-    let mut cutoffs = VecDeque::from(vec![SHED_NOTHING; plant.delay]);
+    let mut cutoffs = VecDeque::from(vec![Cutoff::NOTHING; plant.delay]);
     let (mut queue, mut last_end) = (VecDeque::<Batch>::new(), 0.0f64);
     let (mut arrivals, mut offers) = (Whole::default(), Whole::default());
     let mut first = 0;
@@ -81,7 +81,7 @@ fn run(plant: &Plant) -> Vec<f64> {
             counters[priority as usize] += count / COHORTS + u32::from(is_next);
         }
         first = (first + COHORTS - count % COHORTS) % COHORTS;
-        let share = 1.0 - offered.share_at(cutoffs.front().copied().unwrap_or(SHED_NOTHING));
+        let share = 1.0 - offered.share_at(cutoffs.front().copied().unwrap_or(Cutoff::NOTHING));
         for batch in 0..batches {
             let at = from + step * batch as f64 / batches as f64;
             let count = arrivals.take(rate * share * step / batches as f64);

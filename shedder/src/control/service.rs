@@ -9,7 +9,7 @@ use super::signal::{Queue, Reading};
 use super::verify::{Objective, Verifier};
 use super::why::Why;
 use crate::config::{Control, Posture};
-use shedder_common::class::{COHORTS, Class, SHED_NOTHING};
+use shedder_common::class::{COHORTS, Class, Cutoff};
 use shedder_common::words::ReflexWord;
 use std::time::Duration;
 
@@ -112,8 +112,8 @@ impl State {
 pub struct Decision {
     /// The fraction of offered work that is to be shed, 0 to 1.
     pub ratio: f64,
-    /// The first priority that is shed, 0 to 768.
-    pub cutoff: u32,
+    /// Where shedding begins.
+    pub cutoff: Cutoff,
     /// What the loop is doing.
     pub state: State,
     /// The parts of the controller's last output.
@@ -145,7 +145,7 @@ pub struct ServiceLoop {
     /// What is admitted since the last turn.
     admitted: f64,
     /// The last turn's.
-    cutoff: u32,
+    cutoff: Cutoff,
     /// Requests that arrived, and flows that were admitted, over about [`PER_FLOW`].
     per_flow: (f64, f64),
     /// Flows that were admitted since anything was measured.
@@ -223,7 +223,7 @@ impl ServiceLoop {
             verifier: Verifier::new(target, dead_time(control, target, sensor)),
             essential: Essential::new(target),
             admitted: 1.0 - ratio,
-            cutoff: SHED_NOTHING,
+            cutoff: Cutoff::NOTHING,
             per_flow: (0.0, 0.0),
             unmeasured: 0.0,
             last: None,
@@ -261,8 +261,8 @@ impl ServiceLoop {
         let delay = self.target.mul_f64(factor);
         let is_seen = |latency: Option<Duration>| latency.is_some_and(|latency| latency >= delay);
         let seen = is_seen(reading.latency) || is_seen(reading.queue.and_then(|queue| queue.predicted));
-        let cutoff = offered.reflex_cutoff(self.cutoff, self.floor);
-        if factor <= 0.0 || seen || reading.queue.is_none() || cutoff >= self.cutoff {
+        let cutoff = offered.reflex_cutoff(self.cutoff.first(), self.floor);
+        if factor <= 0.0 || seen || reading.queue.is_none() || Cutoff::at(cutoff) >= self.cutoff {
             return ReflexWord::NONE;
         }
         let by_chance = (1.0 - quantile) * answers;
@@ -301,12 +301,12 @@ impl ServiceLoop {
             }
         };
         let mut ratio = self.pid.ratio();
-        self.cutoff = offered.cutoff_for(ratio);
+        self.cutoff = offered.exact_cutoff_for(ratio);
         if state == State::Running
             && let Some(queue) = reading.queue
             && self.spares_critical(dt, &queue, signal.ok(), offered)
         {
-            self.cutoff = COHORTS;
+            self.cutoff = Cutoff::at(COHORTS);
             ratio = offered.share_at(COHORTS);
         }
         self.admitted = 1.0 - offered.share_at(self.cutoff);
@@ -374,7 +374,7 @@ impl ServiceLoop {
         observed: Option<Duration>,
         offered: &Distribution,
     ) -> bool {
-        let would_shed = self.cutoff < COHORTS && !offered.is_empty();
+        let would_shed = self.cutoff < Cutoff::at(COHORTS) && !offered.is_empty();
         let per_flow = self.requests_per_flow().unwrap_or(1.0);
         let demanded =
             offered.class_per_second(Class::Critical).map_or(f64::INFINITY, |flows| flows * per_flow);
@@ -554,7 +554,7 @@ mod tests {
         let mut service = shedding(Posture::Open);
         let decision = service.turn(ms(5000), &Reading::default(), &Distribution::new(), Some(0.9));
         assert_eq!((decision.ratio, decision.state), (0.9, State::Override));
-        assert_eq!(decision.cutoff, Distribution::new().cutoff_for(0.9));
+        assert_eq!(decision.cutoff, Cutoff::at(Distribution::new().cutoff_for(0.9)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::survival::bucket_of;
 use crate::config::{Control, Posture, Signal};
 use bytemuck::Zeroable;
 use shedder_common::abi::{Exchange, Measured};
-use shedder_common::class::{COHORTS, Class, PRIORITIES, SHED_NOTHING, priority};
+use shedder_common::class::{COHORTS, Class, Cutoff, PRIORITIES, priority};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
@@ -196,7 +196,7 @@ struct World<'a> {
     /// Of each source.
     priorities: Vec<u32>,
     counters: Counters,
-    cutoff: u32,
+    cutoff: Cutoff,
     probes: Vec<Probe>,
     /// Requests of flows that were let in, on their way: when they arrive, and of which source, which asked how often.
     arriving: VecDeque<(f64, usize, usize)>,
@@ -287,7 +287,7 @@ impl<'a> World<'a> {
             },
             // They are about to wrap, as they may be whenever a daemon starts.
             counters: [u32::MAX - 50; PRIORITIES as usize],
-            cutoff: SHED_NOTHING,
+            cutoff: Cutoff::NOTHING,
             probes: Vec::new(),
             arriving: VecDeque::new(),
             outstanding: BinaryHeap::new(),
@@ -359,7 +359,8 @@ impl<'a> World<'a> {
         let class = priority / COHORTS;
         let count = &mut self.counters[priority as usize];
         *count = count.wrapping_add(1);
-        if priority >= self.cutoff {
+        let part = self.random.next() as u16;
+        if self.cutoff.sheds(priority, || part) {
             self.shed[class as usize] += 1;
             self.ask_again(now, source, asked);
         } else {

@@ -11,6 +11,7 @@ use crate::control::{
 use crate::datapath::{Measurements, OfferedWork, Scope, State, monotonic};
 use anyhow::{Context, Result};
 use shedder_common::abi::MAX_SERVICES;
+use shedder_common::class::Cutoff;
 use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
 use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -191,7 +192,7 @@ impl ControlLoop {
             let mut decision = service.control.turn(since_boot, &reading, &service.offered, person);
             if matches!(decision.state, LoopState::Fallen { .. }) && live.config.posture == Posture::Closed {
                 // Of this service only: the host's posture is for a daemon that is gone.
-                decision.cutoff = 0;
+                decision.cutoff = Cutoff::at(0);
             }
             if service.has_signal() {
                 // While a person's word holds, the loop's own cutoff follows it, so that its end is no jump.

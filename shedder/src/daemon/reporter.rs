@@ -83,7 +83,7 @@ impl Reporter for LiveReporter {
                 signal_age: turned.and_then(|turned| turned.signal_age),
                 state: turned.map_or("none", |turned| state_name(service, turned)),
                 shed_ratio: turned.map_or(host_override.unwrap_or(0.0), |turned| turned.decision.ratio),
-                cutoff: cutoff.unwrap_or_else(|| state.cutoff(slot)).min(SHED_NOTHING),
+                cutoff: cutoff.unwrap_or_else(|| state.cutoff(slot).first()).min(SHED_NOTHING),
                 override_active: own.holds(now),
                 kill_active: kill_active(Scope::Service(slot)),
                 terms: turned.map_or([0.0; 3], |turned| {

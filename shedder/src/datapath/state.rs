@@ -14,7 +14,7 @@ use shedder_common::abi::{
     Meta, NAME_LEN, Offered, Policy, Service, maps,
 };
 use shedder_common::bucket::{self, Set};
-use shedder_common::class::PRIORITIES;
+use shedder_common::class::{Cutoff, PRIORITIES};
 use shedder_common::hash::HashKey;
 use shedder_common::memory;
 use shedder_common::word::Word;
@@ -239,13 +239,13 @@ impl State {
         self.override_cell(service).compare_exchange(seen.0, new.0) == seen.0
     }
 
-    /// The loop's cutoff of a service, 0 to 768.
-    pub fn cutoff(&self, service: usize) -> u32 {
+    /// The loop's cutoff of a service.
+    pub fn cutoff(&self, service: usize) -> Cutoff {
         self.control.get(0).services[service].cutoff()
     }
 
     /// Sets the loop's cutoff of a service.
-    pub fn set_cutoff(&self, service: usize, cutoff: u32) {
+    pub fn set_cutoff(&self, service: usize, cutoff: impl Into<Cutoff>) {
         self.control.get(0).services[service].set_cutoff(cutoff);
     }
 
