@@ -509,7 +509,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
         let priority = priority(class, cohort(policy, hash, now));
         let slot = if service.is_service() { service.slot() as u32 } else { policy.offered_none };
         env.count_offered(slot, priority);
-        if cutoff(env, service, now).sheds(priority, || part(policy, hash, &packet)) {
+        if cutoff(env, service, now).sheds(priority, || part(policy, hash, &packet.transport)) {
             return Reason::Shed;
         }
     }
@@ -520,16 +520,16 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     Reason::Admitted
 }
 
-/// The part of an arriving packet's flow, whose source's hash is `hash`: the same for all its packets. Bits of the flow's hash by
-/// which it is neither placed nor sampled, so that what is shed by it leaves the measurement as it was.
+/// The part of an arriving flow among those of its source, whose hash is `hash`: the same for all its packets, and none that it is
+/// placed or sampled by, so that the measurement of what is left stays what it was.
 #[inline(always)]
-pub fn part(policy: &Policy, hash: u64, packet: &Packet) -> u16 {
-    let ports = match &packet.transport {
-        Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
-        Transport::Udp(udp) => (udp.source_port, udp.destination_port),
-        Transport::Other => (0, 0),
+fn part(policy: &Policy, hash: u64, transport: &Transport) -> u16 {
+    let port = match transport {
+        Transport::Tcp(tcp) => tcp.source_port,
+        Transport::Udp(udp) => udp.source_port,
+        Transport::Other => 0,
     };
-    (flow_hash(policy, hash, &packet.source, &packet.destination, ports) >> 16) as u16
+    (mix_in(&policy.key, hash, port as u64) >> 48) as u16
 }
 
 /// The cohort of a source under the key of the moment: 0 to 127.
