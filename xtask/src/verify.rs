@@ -38,7 +38,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
         bail!("the privileged tests cannot run: {missing}; or set {SKIP}=1 to leave them out");
     }
     let deny = setup::lints(root)?;
-    let mut steps = Steps::new(CHECKS + 2);
+    let mut steps = Steps::new(CHECKS + 3);
     checks(&mut steps, &deny)?;
 
     let mut binary = cargo();
@@ -63,6 +63,12 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     tests.env(LEDGER, &ledger).env(BINARY, folder.join("shedder"));
     let mut tally = Tally::default();
     steps.run_reading("tests", &mut tests, |line| tally.read(line))?;
+
+    // Thousands of runs, which take a build with optimisation.
+    let mut simulation = cargo();
+    simulation.args(["test", "--release", "--package", "shedder", "--lib"]).args(quiet());
+    simulation.args(["control::fluid", "--", "--ignored"]);
+    steps.run_reading("the loop's stability, simulated", &mut simulation, |line| tally.read(line))?;
 
     let privileged = Privileged::read(&ledger)?;
     ensure!(

@@ -20,7 +20,7 @@ const LOAD_MEMORY: Duration = Duration::from_millis(50);
 const TELLING: f64 = 20.0;
 
 /// Arrivals within [`LOAD_MEMORY`] that are taken to be there always, so that some more than none are no flood.
-const LOAD_FLOOR: f64 = 5.0;
+const LOAD_FLOOR: f64 = 6.0;
 
 /// Less weight than this in all, and nothing is offered that makes a distribution.
 const LEAST: f64 = 1.0;
@@ -141,7 +141,7 @@ impl Distribution {
     /// The natural logarithm of what is offered, in a unit of its own: differences tell by what factor it changed.
     /// Where little is offered they tell less.
     pub fn load(&self) -> f64 {
-        (self.rate.unwrap_or(0.0) * LOAD_MEMORY.as_secs_f64() + LOAD_FLOOR).ln()
+        (self.steady.unwrap_or(0.0) * LOAD_MEMORY.as_secs_f64() + LOAD_FLOOR).ln()
     }
 
     /// The fraction of what is offered that a cutoff sheds, 0 to 1.

@@ -151,8 +151,7 @@ fn plants(service_times: &[f64], capacities: &[f64], targets: &[u64]) -> Vec<Pla
 }
 
 /// The plants under overloads, at delays of some turns, whose ratio goes on swinging by more than a tenth. Where fewer than
-/// a hundred requests make a target's queue each of them is a step, and counting them takes longer than the loop allows for:
-/// they may swing by a half.
+/// a hundred requests make a target's queue each of them is a step of it: they may swing by ten steps.
 fn swinging<'a>(plants: impl Iterator<Item = &'a Plant>) -> (usize, Vec<String>) {
     let mut runs = 0;
     let mut found = Vec::new();
@@ -165,7 +164,7 @@ fn swinging<'a>(plants: impl Iterator<Item = &'a Plant>) -> (usize, Vec<String>)
             let high = tail.iter().copied().fold(0.0, f64::max);
             let swing = high - tail.iter().copied().fold(1.0, f64::min);
             let mean = tail.iter().sum::<f64>() / tail.len() as f64;
-            let allowed = if plant.target.as_secs_f64() * plant.capacity < 100.0 { 0.5 } else { 0.1 };
+            let allowed = (10.0 / (plant.target.as_secs_f64() * plant.capacity)).clamp(0.1, 0.5);
             if swing > allowed || (mean - (1.0 - 1.0 / overload)).abs() > 0.1 {
                 found.push(format!("swings by {swing:.2} about {mean:.2}: {plant:?}"));
             }
@@ -182,15 +181,13 @@ fn loop_is_stable_whatever_the_service() {
     assert!(found.is_empty(), "{} of {runs}: {found:#?}", found.len());
 }
 
-/// Those that swing are listed in the module's documentation. Run it with
-/// `cargo test --release -p shedder control::fluid -- --ignored --nocapture`.
+/// `cargo test --release -p shedder --lib control::fluid -- --ignored`; also a step of `cargo xtask test`.
 #[test]
-#[ignore = "thousands of runs"]
-fn loop_is_stable_on_almost_all_of_a_finer_grid() {
+#[ignore = "thousands of runs: for a release build"]
+fn loop_is_stable_on_a_finer_grid() {
     let times = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0];
     let capacities = [10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5];
     let targets = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
     let (runs, found) = swinging(plants(&times, &capacities, &targets).iter());
-    println!("{} of {runs}: {found:#?}", found.len());
-    assert!(found.len() * 40 <= runs, "{} of {runs}", found.len());
+    assert!(runs > 2000 && found.is_empty(), "{} of {runs}: {found:#?}", found.len());
 }
