@@ -5,6 +5,7 @@ mod endings;
 mod histogram;
 mod http;
 mod pipelined;
+mod rates;
 mod sampling;
 mod server;
 mod streams;

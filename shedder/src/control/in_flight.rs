@@ -14,7 +14,6 @@ pub struct InFlight {
     requests: u64,
     late: u64,
     deadline: Duration,
-    /// Since the turn before.
     step: Duration,
     end: usize,
 }
@@ -43,6 +42,11 @@ impl InFlight {
         self.waiting[bucket] = self.waiting[bucket].saturating_add(count);
         self.requests += u64::from(count);
         self.end = self.end.max(bucket + 1);
+    }
+
+    /// Since the turn before.
+    pub fn step(&self) -> Duration {
+        self.step
     }
 
     /// Requests in flight, without those past the deadline.

@@ -23,8 +23,6 @@ pub(super) struct Passive {
     entries: usize,
     queue: Option<Queue>,
     began: Option<Duration>,
-    /// Between the last two turns.
-    step: Duration,
     recent: Recent,
     connecting: u64,
     syns_unanswered: u64,
@@ -91,7 +89,6 @@ impl Passive {
             entries: 0,
             queue: None,
             began: None,
-            step: Duration::ZERO,
             recent: Recent::new(),
             connecting: 0,
             syns_unanswered: 0,
@@ -109,7 +106,6 @@ impl Passive {
     pub(super) fn begin(&mut self, now: Duration) {
         let step = self.began.map_or(Duration::ZERO, |began| now.saturating_sub(began));
         self.in_flight.begin(step);
-        self.step = step;
         self.began = Some(now);
         self.entries = 0;
         self.connecting = 0;
@@ -119,16 +115,12 @@ impl Passive {
     /// and is no request.
     pub(super) fn add(&mut self, now: Duration, waits: Outstanding) {
         self.entries += 1;
-        if f64::from(waits.sample) < (1.0 - self.sampling.share()) * (u64::from(u32::MAX) + 1) as f64 {
-            // Not measured any more: nobody will see the answer.
-            return;
-        }
         let age = now.saturating_sub(Duration::from_nanos(waits.since));
         match waits.waiting {
             Waiting::Request => self.in_flight.add(age, waits.count),
             Waiting::Connection if age < SYN_DEADLINE => self.connecting += 1,
             // Counted once: in the turn in which it passed the deadline.
-            Waiting::Connection => self.syns_unanswered += u64::from(age < SYN_DEADLINE + self.step),
+            Waiting::Connection => self.syns_unanswered += u64::from(age < SYN_DEADLINE + self.in_flight.step()),
         }
     }
 
