@@ -66,6 +66,8 @@ fn times() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
+    #![proptest_config(cases(1_000))]
+
     #[test]
     fn what_is_given_back_was_never_taken(
         per_second in rates(), burst in bursts(), now in times(), before in 0..5u64, amount in 1..2_000u64,
@@ -88,8 +90,6 @@ proptest! {
             prop_assert_eq!(held(&set), untouched);
         }
     }
-
-    #![proptest_config(cases(1_000))]
 
     #[test]
     fn what_is_admitted_at_once_is_the_burst(per_second in rates(), burst in bursts(), now in times()) {
