@@ -72,7 +72,25 @@ pub(crate) fn fuzz(
     steps.run("compile the fuzz targets", &mut build)?;
     for &(name, longest) in targets {
         let title = format!("fuzz {name} for {} s", duration.as_secs());
-        steps.run(&title, &mut fuzzer(root, name, longest, duration)?)?;
+        let log = root.join(FOLDER).join(format!("{name}.log"));
+        let mut fuzzer = fuzzer(root, name, longest, duration)?;
+        fuzzer.stderr(fs::File::create(&log).with_context(|| format!("{} cannot be made", log.display()))?);
+        let fuzzed = steps.run(&title, &mut fuzzer);
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        if fuzzed.is_err() {
+            eprintln!("{said}");
+        }
+        fuzzed.with_context(|| {
+            format!(
+                "the input is in {FOLDER}/crashes, and shows it again: `{} FILE`",
+                binary(root, name).display()
+            )
+        })?;
+        if let Some(tried) =
+            said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"))
+        {
+            println!("xtask: {name}: {} inputs", tried.trim());
+        }
     }
     Ok(())
 }
@@ -100,13 +118,7 @@ fn fuzzer(root: &Path, name: &str, longest: u32, duration: Duration) -> Result<C
     command
         .args([found, root.join(CORPUS).join(name)])
         .args([format!("-max_total_time={}", duration.as_secs().max(1)), format!("-max_len={longest}")])
-        .args([
-            "-timeout=10",
-            "-rss_limit_mb=1024",
-            "-print_final_stats=1",
-            "-verbosity=0",
-            "-use_value_profile=1",
-        ])
+        .args(["-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1", "-use_value_profile=1"])
         .arg(format!("-artifact_prefix={}/{name}-", crashes.display()));
     Ok(command)
 }
@@ -119,6 +131,10 @@ fn minimise(root: &Path, steps: &mut Steps, name: &str) -> Result<()> {
     fs::rename(&corpus, &all).with_context(|| format!("{} cannot be moved", corpus.display()))?;
     fs::create_dir_all(&corpus).with_context(|| format!("{} cannot be made", corpus.display()))?;
     let mut merge = Command::new(binary(root, name));
-    merge.args(["-merge=1", "-verbosity=0"]).args([corpus, all, found(root, name)]);
+    merge.args(["-set_cover_merge=1", "-use_counters=0", "-verbosity=0"]).args([
+        corpus,
+        all,
+        found(root, name),
+    ]);
     steps.run(&format!("keep what {name} found"), &mut merge)
 }

@@ -1,7 +1,7 @@
 //! What holds of any bytes whatever: the bodies of the fuzz targets, which the tests also play the corpus to.
 
 use super::Host;
-use crate::abi::{Limits, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy};
+use crate::abi::{FLOW_SETS, FlowSet, Limits, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy};
 use crate::bucket::Rate;
 use crate::class::{Class, SHED_NOTHING};
 use crate::hash::HashKey;
@@ -10,6 +10,7 @@ use crate::reason::Reason;
 use crate::walk::{Address, Transport, Walk, walk};
 use crate::words::{KillWord, OverrideWord, ReflexWord};
 use bytemuck::Zeroable;
+use std::cell::{OnceCell, RefCell};
 use std::vec::Vec;
 
 /// What is found in a frame lies inside it, and depends on nothing behind the packet.
@@ -165,6 +166,28 @@ fn command(host: &Host, script: &mut Script<'_>) {
     }
 }
 
+std::thread_local! {
+    /// The measured flows, which are some megabytes: allocated once, and zeroed where they were used.
+    static FLOWS: RefCell<Vec<FlowSet>> = RefCell::default();
+}
+
+/// Lends [`FLOWS`] to a host while something is done with it.
+fn with_flows(host: &mut Host, work: impl FnOnce(&Host)) {
+    let mut flows = FLOWS.take();
+    if flows.is_empty() {
+        flows = (0..FLOW_SETS).map(|_| FlowSet::default()).collect();
+    }
+    host.flows = OnceCell::from(flows);
+    work(host);
+    let mut flows = host.flows.take().unwrap_or_default();
+    if host.policy.flags & Policy::MEASURED != 0 {
+        // Nothing is written into a set before a key is.
+        let is_used = |set: &FlowSet| set.keys.0.iter().any(|key| key.load() != 0);
+        flows.iter_mut().filter(|set| is_used(set)).for_each(|set| *set = FlowSet::default());
+    }
+    FLOWS.set(flows);
+}
+
 /// Whatever comes, leaves and is commanded on a host in whatever order: each frame meets one reason, and no reason that
 /// what is in force rules out.
 ///
@@ -172,13 +195,17 @@ fn command(host: &Host, script: &mut Script<'_>) {
 /// Where it does not hold.
 pub fn any_traffic(bytes: &[u8]) {
     let mut script = Script(bytes);
-    let host = host(&mut script);
+    let mut host = host(&mut script);
+    with_flows(&mut host, |host| play(host, script));
+}
+
+fn play(host: &Host, mut script: Script<'_>) {
     let mut last: Vec<u8> = Vec::new();
     while !script.0.is_empty() {
         let operation = script.byte();
         host.now.set(host.now.get().wrapping_add(script.size() & ((1 << 40) - 1)));
         if operation & 7 == 7 {
-            command(&host, &mut script);
+            command(host, &mut script);
             continue;
         }
         // Often the last one again, or what answers it.
@@ -186,12 +213,9 @@ pub fn any_traffic(bytes: &[u8]) {
             last = script.frame().to_vec();
         }
         let arrives = operation & 1 == 0;
-        let reason = if arrives {
-            ingress(&host, &last[..], last.len())
-        } else {
-            egress(&host, &last[..], last.len())
-        };
-        judge(&host, &last, arrives, reason);
+        let reason =
+            if arrives { ingress(host, &last[..], last.len()) } else { egress(host, &last[..], last.len()) };
+        judge(host, &last, arrives, reason);
     }
 }
 

@@ -553,6 +553,15 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
+#[test]
+fn every_text_that_the_fuzzer_kept_is_judged() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/config");
+    let texts = std::fs::read_dir(folder).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    let texts: Vec<String> = texts.filter_map(|bytes| String::from_utf8(bytes).ok()).collect();
+    assert!(texts.len() > 20, "the corpus is there");
+    texts.iter().for_each(|text| any_text(text));
+}
+
 proptest! {
     #[test]
     fn what_is_printed_is_the_same_configuration(config in config()) {
