@@ -7,6 +7,7 @@ use shedder_common::reason::Reason;
 use shedder_tests::kernel::{Attached, SHORTEST, monotonic};
 use shedder_tests::netns::Network;
 use shedder_tests::privileged;
+use shedder_tests::random::Random;
 use shedder_tests::shedder::Shedder;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -115,26 +116,85 @@ fn kernel_and_host_agree_on_every_named_frame() {
     assert!(met["malformed"] > 0 && met["not-ip"] > 0 && met["admitted"] > 0, "{met:?}");
 }
 
+/// How many frames are generated, in place of [`GENERATED`].
+const FRAMES: &str = "SHEDDER_FRAMES";
+const GENERATED: u64 = 100_000;
+
+/// A tenth of them are judged by each of these as well, which have other programs: what is off is not in them.
+const OTHERS: [&str; 3] = [
+    "interfaces = [\"$IF\"]\n",
+    "interfaces = [\"$IF\"]\nposture = \"closed\"\n[[lifeline]]\npeers = [\"192.0.2.0/28\", \"2001:db8::/32\"]\n",
+    "interfaces = [\"$IF\"]\n[source]\npackets_per_second = 1_000_000_000\nipv6_prefix = 128\n[[service]]\nname = \"web\"\n\
+     protocol = \"tcp\"\nport = 8080\nshed = \"packets\"\nclass = \"sheddable\"\n",
+];
+
+fn generated(count: u64) -> impl Iterator<Item = (String, Vec<u8>)> {
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    println!("seed {seed}");
+    let seeds = (0..count).map(move |i| seed.wrapping_mul(1_000_003).wrapping_add(i));
+    // A frame of every eight is a named one with damage, on which a seed of another frame is written.
+    let frame = |seed: u64| match seed % 8 {
+        0 => (format!("mutated({seed})"), mutated(seed)),
+        _ => (format!("random_frame({seed})"), random_frame(seed)),
+    };
+    seeds.map(frame).filter(|(_, frame)| frame.len() >= SHORTEST)
+}
+
+/// A named frame, with bytes of another frame in it.
+fn mutated(seed: u64) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let named = named_frames();
+    let mut frame = named[random.below(named.len())].1.clone();
+    let other = &named[random.below(named.len())].1;
+    let from = random.below(frame.len().max(1));
+    let length = random.below(24);
+    for (to, with) in frame.iter_mut().skip(from).take(length).zip(other.iter().skip(from)) {
+        *to = *with;
+    }
+    frame
+}
+
+/// The same frames, the same verdict: [`GENERATED`] of them, or as many as [`FRAMES`] says.
 #[test]
 fn kernel_and_host_agree_on_generated_frames() {
     if !privileged::require() {
         return;
     }
+    let count =
+        std::env::var(FRAMES).ok().map_or(GENERATED, |count| count.parse().expect("a number of frames"));
     let network = Network::new("generated-frames").unwrap();
     let shedder = attach(&network, EVERYTHING);
     // Half of what can be shed is shed.
     shedder.ok(&["shed", "50"]);
     let both = Both::attached(shedder.pins());
     both.host.control.host_override.store(both.kernel.host_override());
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    println!("seed {seed}");
-    let frames = (0..100_000).map(|i| seed.wrapping_mul(1_000_003).wrapping_add(i));
-    let frames = frames.map(|seed| (format!("random_frame({seed})"), random_frame(seed)));
-    let met = compare(&both, frames.filter(|(_, frame)| frame.len() >= SHORTEST));
+    let met = compare(&both, generated(count));
     println!("{met:?}");
     for reason in ["admitted", "malformed", "not-ip", "denied", "lifeline", "shed"] {
         assert!(met.contains_key(reason), "no generated frame met {reason}: {met:?}");
     }
+    for config in OTHERS {
+        let shedder = attach(&network, config);
+        let both = Both::attached(shedder.pins());
+        both.host.control.host_override.store(both.kernel.host_override());
+        println!("{:?}", compare(&both, generated(count / 10)));
+    }
+}
+
+#[test]
+fn kernel_and_host_agree_on_what_the_fuzzer_kept() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::new("fuzzed-frames").unwrap();
+    let shedder = attach(&network, EVERYTHING);
+    let both = Both::attached(shedder.pins());
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/frame");
+    let frames = std::fs::read_dir(corpus).unwrap().map(|entry| {
+        let path = entry.unwrap().path();
+        (path.display().to_string(), std::fs::read(path).unwrap())
+    });
+    compare(&both, frames.filter(|(_, frame)| frame.len() >= SHORTEST));
 }
 
 #[test]

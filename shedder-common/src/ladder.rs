@@ -359,6 +359,25 @@ impl Source<'_> {
         }
         !packets || self.has(env, Table::Packets, 1, true)
     }
+
+    /// Takes back what [`Source::admits`] has charged. A source that had no state has none again, and no place in a table.
+    #[inline(always)]
+    fn give_back<E: Env>(&self, env: &E, length: u64, opens: bool) {
+        let back = |table, rate: &Rate, amount, horizon: u64| {
+            if horizon != 0
+                && !rate.is_unlimited()
+                && let Some(set) = env.buckets(table, self.place.set)
+            {
+                bucket::give_back(set, self.place, rate, amount, self.now, horizon);
+            }
+        };
+        let [packets, bytes, flows] = env.policy().horizons;
+        back(Table::Packets, &self.limits.packets, 1, packets);
+        back(Table::Bytes, &self.limits.bytes, length, bytes);
+        if opens {
+            back(Table::NewFlows, &self.limits.new_flows, 1, flows);
+        }
+    }
 }
 
 /// The cutoff in force for the traffic of a service, or of none.
@@ -498,6 +517,8 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
         return Reason::SourceRate;
     }
     if rule & PrefixPolicy::RULE == 0 && is_newcomer_refused(env, hash, now) {
+        // Else a flood of sources that do not exist would fill the tables that proven sources need a place in.
+        source.give_back(env, length as u64, opens);
         return Reason::Newcomer;
     }
     if opens || service.every_packet() {

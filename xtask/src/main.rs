@@ -1,6 +1,7 @@
-//! The tasks of this repository: `cargo xtask setup | build | check | test | kernels | demo | lab`.
+//! The tasks of this repository: `cargo xtask setup | build | check | test | fuzz | kernels | demo | lab`.
 
 mod demo;
+mod fuzz;
 mod kernels;
 mod lab;
 mod setup;
@@ -13,6 +14,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -30,6 +32,18 @@ enum Task {
     Check,
     /// Check, then run every test. Needs root, unless SHEDDER_SKIP_PRIVILEGED=1.
     Test,
+    /// Fuzz the header walk, the whole verdict and the configuration, guided by coverage.
+    Fuzz {
+        /// What to fuzz: frame, traffic, config; all three where none is named.
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+        /// How long each of them is fuzzed: 20s, 10m.
+        #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
+        lasting: Duration,
+        /// Put what is found into the corpus, as few files as cover the same.
+        #[arg(long)]
+        keep: bool,
+    },
     /// Run the tests of the switch and of the verdicts on the distribution's kernels, in an emulator. Minutes for each.
     Kernels {
         /// Packages of other kernels, in place of the newest of each series in the archive.
@@ -79,6 +93,7 @@ fn run(task: &Task, root: &Path) -> Result<()> {
         }
         Task::Check => verify::check(root),
         Task::Test => verify::test(root),
+        Task::Fuzz { targets, lasting, keep } => fuzz::run(root, targets, *lasting, *keep),
         Task::Kernels { packages } => kernels::run(root, packages),
         Task::Demo { overload } => {
             setup::programs(root)?;
@@ -91,6 +106,17 @@ fn run(task: &Task, root: &Path) -> Result<()> {
             setup::network()?;
             lab::run(&build()?, arguments)
         }
+    }
+}
+
+/// Reads `20s` or `10m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = number.parse().map_err(|_| format!("{text} is no time such as 20s or 10m"))?;
+    match unit {
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(60 * number)),
+        _ => Err(format!("{text} is no time such as 20s or 10m")),
     }
 }
 

@@ -87,6 +87,17 @@ pub(crate) fn lints(root: &Path) -> Result<PathBuf> {
     find().ok_or_else(|| anyhow!("cargo-deny was installed in {TOOLS} and does not run"))
 }
 
+/// Makes sure that there is a C++ compiler, which the fuzzer's runtime is compiled with.
+pub(crate) fn compiler_of_c_plus_plus() -> Result<()> {
+    if is_there("c++", "--version") {
+        return Ok(());
+    }
+    println!("xtask: installing g++: the runtime of the fuzzer is compiled with it");
+    apt_install(&["g++"]).map_err(|error| {
+        anyhow!("`c++` is missing and was not installed ({error:#}): install a C++ compiler, such as the package g++")
+    })
+}
+
 fn compiler() -> Result<toolchain::Compiler> {
     let mut rejected = match toolchain::compiler() {
         Ok(compiler) => return Ok(compiler),

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,10 +12,13 @@ use shedder_tests::shedder::BINARY;
 
 use crate::steps::{Steps, cargo, quiet};
 use crate::tally::{Privileged, Tally};
-use crate::{profile_folder, setup, toolchain};
+use crate::{fuzz, profile_folder, setup, toolchain};
 
 /// How many steps [`checks`] has.
-const CHECKS: usize = 8;
+const CHECKS: usize = 11;
+
+/// How long each target is fuzzed beyond its corpus.
+const FUZZED: Duration = Duration::from_secs(20);
 
 /// The manifest of the programs, which are a workspace of their own.
 const PROGRAMS: &str = "shedder-ebpf/Cargo.toml";
@@ -38,7 +42,8 @@ pub(crate) fn test(root: &Path) -> Result<()> {
         bail!("the privileged tests cannot run: {missing}; or set {SKIP}=1 to leave them out");
     }
     let deny = setup::lints(root)?;
-    let mut steps = Steps::new(CHECKS + 3);
+    setup::compiler_of_c_plus_plus()?;
+    let mut steps = Steps::new(CHECKS + 4 + fuzz::TARGETS.len());
     checks(&mut steps, &deny)?;
 
     let mut binary = cargo();
@@ -70,6 +75,8 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     simulation.args(["control::fluid", "--", "--ignored"]);
     steps.run_reading("the loop's stability, simulated", &mut simulation, |line| tally.read(line))?;
 
+    fuzz::fuzz(root, &mut steps, &fuzz::TARGETS, FUZZED)?;
+
     let privileged = Privileged::read(&ledger)?;
     ensure!(
         may_skip || privileged.ran > 0 && privileged.skipped == 0,
@@ -92,7 +99,15 @@ fn checks(steps: &mut Steps, deny: &Path) -> Result<()> {
     format.args(["fmt", "--manifest-path", PROGRAMS, "--check"]);
     steps.run("formatting of the eBPF programs", &mut format)?;
 
-    for (title, manifest) in [("lock file", "Cargo.toml"), ("lock file of the eBPF programs", PROGRAMS)] {
+    let mut format = cargo();
+    format.args(["fmt", "--manifest-path", fuzz::MANIFEST, "--check"]);
+    steps.run("formatting of the fuzz targets", &mut format)?;
+
+    for (title, manifest) in [
+        ("lock file", "Cargo.toml"),
+        ("lock file of the eBPF programs", PROGRAMS),
+        ("lock file of the fuzz targets", fuzz::MANIFEST),
+    ] {
         let mut metadata = cargo();
         metadata.args(["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest]);
         steps.run(title, metadata.stdout(Stdio::null()))?;
@@ -111,6 +126,7 @@ fn checks(steps: &mut Steps, deny: &Path) -> Result<()> {
     for (title, manifest) in [
         ("dependencies and licences", "Cargo.toml"),
         ("dependencies and licences of the eBPF programs", PROGRAMS),
+        ("dependencies and licences of the fuzz targets", fuzz::MANIFEST),
     ] {
         let mut command = Command::new(deny);
         command.args(["--log-level", "error", "--manifest-path", manifest, "--config", "deny.toml"]);

@@ -1,5 +1,6 @@
 //! An environment of plain memory: the verdict on the host, for tests, fuzzing and for asking what would happen.
 
+pub mod any;
 pub mod frames;
 
 use crate::abi::{

@@ -435,6 +435,23 @@ fn a_flood_of_newcomers_takes_nothing_from_a_proven_source_that_seldom_speaks() 
     }
 }
 
+#[test]
+fn a_flood_of_newcomers_fills_no_table_that_a_proven_source_needs_a_place_in() {
+    let mut host = host();
+    host.policy.newcomers = Rate::new(10, SECOND);
+    let limit = Rate::new(1, SECOND);
+    host.policy.limits = Limits { packets: limit, bytes: Rate::UNLIMITED, new_flows: limit };
+    leaves(&host, &answer());
+    for second in 0..20u32 {
+        // Many times as many as there are places, each of which would be taken for a second.
+        for i in 0..5_000 {
+            host.now.set(host.now.get() + SECOND / 5_000);
+            comes(&host, &tcp_between((0x0a00_0000 + second * 5_000 + i, 1), (SERVER, PORT), Tcp::SYN, b""));
+        }
+        assert_eq!(comes(&host, &syn()), Reason::Admitted, "second {second}");
+    }
+}
+
 // ---- Shedding ----
 
 #[test]

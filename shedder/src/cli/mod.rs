@@ -135,6 +135,7 @@ fn execute(cli: &Cli) -> Result<Exit> {
         Command::Status => status::status(&pins, json),
         Command::Run(attachment) => {
             log_to_stderr(cli.common.verbose, json);
+            crate::daemon::give_up_privileges()?;
             let (config, source) = configuration(attachment)?;
             crate::daemon::run(pins, config, source).map(|()| Exit::Done)
         }

@@ -1,8 +1,10 @@
 //! `shedder status` as text.
 
 use super::status::{Authority, Direction, Interface, Kill, Override, Passive, Service, Status};
+use crate::daemon::Privileges;
 use shedder_common::abi::Exchange;
 use shedder_common::class::SHED_NOTHING;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -15,6 +17,9 @@ pub(super) fn status(status: &Status) -> String {
         kill(&status.kill),
         override_(&status.override_),
     );
+    if let Some(privileges) = &status.daemon.privileges {
+        describe_privileges(&mut text, privileges);
+    }
     for interface in &status.interfaces {
         describe_interface(&mut text, interface);
     }
@@ -39,6 +44,25 @@ fn daemon(status: &Status) -> String {
             status.posture
         ),
         None => "none: attached without one; limits and kills hold, nothing adapts".into(),
+    }
+}
+
+fn describe_privileges(text: &mut String, privileges: &Privileges) {
+    let names = |set: &BTreeSet<String>| {
+        if set.is_empty() { "none".to_owned() } else { set.iter().cloned().collect::<Vec<_>>().join(" ") }
+    };
+    let holds = |holds: bool, what: &'static str, lacks: &'static str| if holds { what } else { lacks };
+    let _ = writeln!(
+        text,
+        "\nprocess    {}  {}, {}, {}\n  has      {}",
+        privileges.pid,
+        holds(privileges.no_new_privileges, "no new privileges", "CAN GAIN PRIVILEGES"),
+        holds(privileges.system_calls_filtered, "system calls filtered", "ANY SYSTEM CALL"),
+        holds(privileges.files_fenced, "files fenced", "ANY FILE"),
+        names(&privileges.capabilities),
+    );
+    if privileges.bounding != privileges.capabilities {
+        let _ = writeln!(text, "  bounds   {}", names(&privileges.bounding));
     }
 }
 

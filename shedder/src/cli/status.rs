@@ -3,6 +3,7 @@
 use super::{Exit, print, print_json, render};
 use crate::config::Posture;
 use crate::control::quantile_of;
+use crate::daemon::Privileges;
 use crate::datapath::{
     Attachment, InterfaceState, Measurements, Pins, Scope, ServiceState, State, monotonic,
 };
@@ -41,13 +42,14 @@ pub(super) struct Status {
     pub(super) services: Vec<Service>,
 }
 
-/// The daemon, as its lease shows it.
+/// The daemon, as its lease and its process show it.
 #[derive(Debug, Serialize)]
 pub(super) struct Daemon {
     pub(super) alive: bool,
     pub(super) lease_remaining_seconds: f64,
     pub(super) lapsed_seconds_ago: Option<f64>,
     pub(super) ever: bool,
+    pub(super) privileges: Option<Privileges>,
 }
 
 /// A kill that holds, or none.
@@ -180,7 +182,10 @@ impl Status {
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
             pins: state.pins().root().to_owned(),
-            daemon: Daemon::of(state.lease(), now),
+            daemon: Daemon {
+                privileges: state.pins().holder().and_then(Privileges::of),
+                ..Daemon::of(state.lease(), now)
+            },
             posture: match posture {
                 Posture::Open => "open",
                 Posture::Hold => "hold",
@@ -202,6 +207,7 @@ impl Daemon {
             lease_remaining_seconds: seconds(lease.saturating_sub(now)),
             lapsed_seconds_ago: (ever && !alive).then(|| seconds(now - lease)),
             ever,
+            privileges: None,
         }
     }
 }

@@ -21,6 +21,8 @@ mod section;
 mod suggest;
 
 #[cfg(test)]
+mod any;
+#[cfg(test)]
 pub(crate) mod arbitrary;
 #[cfg(test)]
 mod tests;

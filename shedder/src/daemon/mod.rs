@@ -5,14 +5,18 @@
 //! whole, and what the control thread publishes after each turn.
 
 mod control_loop;
+mod fence;
 pub mod http;
 mod live;
 mod passive;
+mod privileges;
 pub mod report;
 mod reporter;
 pub mod signal;
 mod source;
 mod supervisor;
 
+pub use fence::begin as give_up_privileges;
+pub use privileges::Privileges;
 pub use source::ConfigSource;
 pub use supervisor::run;

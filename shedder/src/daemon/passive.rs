@@ -120,7 +120,9 @@ impl Passive {
             Waiting::Request => self.in_flight.add(age, waits.count),
             Waiting::Connection if age < SYN_DEADLINE => self.connecting += 1,
             // Counted once: in the turn in which it passed the deadline.
-            Waiting::Connection => self.syns_unanswered += u64::from(age < SYN_DEADLINE + self.in_flight.step()),
+            Waiting::Connection => {
+                self.syns_unanswered += u64::from(age < SYN_DEADLINE + self.in_flight.step())
+            }
         }
     }
 

@@ -1,20 +1,23 @@
 //! The main thread: brings the daemon up, keeps what is in force as it is desired, reloads, and ends.
 
 use super::control_loop::ControlThread;
+use super::fence::Fence;
 use super::http;
 use super::live::{Live, Published, count, lock};
 use super::reporter::LiveReporter;
-use super::signal::Signals;
+use super::signal::{self, Signals};
 use super::source::ConfigSource;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::datapath::{Datapath, Pins, Scope, State, monotonic};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal as unix_signal};
 
@@ -32,19 +35,20 @@ enum Event {
 /// # Errors
 /// A sentence: what could not be had. Nothing is left attached then that was not before.
 pub fn run(pins: Pins, config: Config, source: ConfigSource) -> Result<()> {
-    // Before anything else: what cannot be had ends the start with nothing done.
-    let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("runtime").enable_all().build();
-    let runtime = runtime.context("cannot start the runtime")?;
-    let events = listen_for_events(&runtime)?;
     // An overloaded host must not starve what relieves it. Without the privilege it runs as it is.
-    // SAFETY: no memory is involved.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
+    set_priority(-10);
     let datapath = Datapath::claim(&pins)?;
     // Behind the claim: of two daemons on the same pins, the second is told that there is a first.
-    let listener = match config.endpoint.listen {
-        Some(address) => Some(runtime.block_on(http::bind(address))?),
-        None => None,
-    };
+    let listener = config.endpoint.listen.map(listen).transpose()?;
+    if is_pushed(&config) {
+        signal::make_directory(&config.endpoint.push)?;
+    }
+    let fence = Fence::complete(&pins, &config.endpoint.push)?;
+    // Every thread is started behind the fence. Those that answer others have no more priority than others.
+    let mut runtime = Builder::new_multi_thread();
+    runtime.worker_threads(2).thread_name("runtime").on_thread_start(|| set_priority(0)).enable_all();
+    let runtime = runtime.build().context("cannot start the runtime")?;
+    let events = listen_for_events(&runtime)?;
     let mut signals = Signals::start(&config, runtime.handle())?;
     let state = datapath.install(&config)?;
     for interface in state.interfaces() {
@@ -61,14 +65,34 @@ pub fn run(pins: Pins, config: Config, source: ConfigSource) -> Result<()> {
     let control = ControlThread::start(live.load_full(), Arc::clone(&published))?;
     if let Some(listener) = listener {
         tracing::info!("metrics and health at http://{}/", listener.local_addr()?);
+        let listener = {
+            let _guard = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
         let reporter = Arc::new(LiveReporter::new(Arc::clone(&live), Arc::clone(&published)));
         runtime.spawn(http::serve(listener, reporter, pending()));
     }
     let _ = sd_notify::notify(false, &[NotifyState::Ready]);
 
-    let mut supervisor = Supervisor { datapath, live, published, control, source };
+    let mut supervisor = Supervisor { datapath, live, published, control, source, fence };
     let why = supervisor.supervise(&events, &mut signals)?;
     supervisor.end(why)
+}
+
+/// Sets the priority of the calling thread, and of those that it starts.
+fn set_priority(nice: i32) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
+/// Opens the endpoint's socket, on a runtime that lives no longer: the threads of the lasting one come later.
+fn listen(address: SocketAddr) -> Result<std::net::TcpListener> {
+    let runtime = Builder::new_current_thread().enable_io().build().context("cannot start the runtime")?;
+    Ok(runtime.block_on(http::bind(address))?.into_std()?)
+}
+
+fn is_pushed(config: &Config) -> bool {
+    config.services.iter().any(|service| service.signal == config::Signal::Push)
 }
 
 fn listen_for_events(runtime: &Runtime) -> Result<Receiver<Event>> {
@@ -108,6 +132,7 @@ struct Supervisor {
     published: Arc<Mutex<Published>>,
     control: ControlThread,
     source: ConfigSource,
+    fence: Fence,
 }
 
 impl Supervisor {
@@ -147,6 +172,11 @@ impl Supervisor {
             let config = self.source.load()?;
             if config.endpoint.listen != old.config.endpoint.listen {
                 bail!("endpoint.listen cannot change at a reload: restart the daemon for that");
+            }
+            if is_pushed(&config) && !self.fence.admits(&config.endpoint.push) {
+                bail!(
+                    "endpoint.push lies where this daemon may write nothing since its start: restart it for that"
+                );
             }
             signals.reconfigure(&config)?;
             let state = self.datapath.install(&config)?;

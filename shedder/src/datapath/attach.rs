@@ -16,6 +16,7 @@ use shedder_common::abi::{ABI_VERSION, Interface, MAGIC, MAX_INTERFACES, MAX_SER
 use shedder_common::hash::HashKey;
 use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -444,7 +445,7 @@ fn hold(
         let id = program_id(program.fd()?)?;
         match Hold::by_link(&ingress, target.index)? {
             Some(link) if fits => {
-                steps.push(replace(link, program.fd()?, &before(Way::Ingress))?);
+                steps.extend(replace(link, program.fd()?, &before(Way::Ingress))?);
                 entry.mode = old.mode;
             }
             stale => {
@@ -460,7 +461,7 @@ fn hold(
         let program = programs.egress()?;
         entry.programs[1] = program_id(program.fd()?)?;
         match Hold::on_the_way_out(&egress, target.index, state.owner())? {
-            Some(hold) => steps.push(replace(hold, program.fd()?, &before(Way::Egress))?),
+            Some(hold) => steps.extend(replace(hold, program.fd()?, &before(Way::Egress))?),
             None => {
                 remove_link(&egress)?;
                 let place = (target.name.as_str(), target.index);
@@ -486,17 +487,22 @@ fn program_id(program: &aya::programs::ProgramFd) -> Result<u32> {
 }
 
 /// Puts a program in place of the one that is held, in one step. `pinned` is where that one is pinned if it is ours:
-/// opening another by its id takes CAP_SYS_ADMIN.
-fn replace(hold: Hold, program: &aya::programs::ProgramFd, pinned: &Path) -> Result<Undo> {
+/// opening another, which a run that died left there, takes CAP_SYS_ADMIN. Without it there is no way back to that one,
+/// and what takes its place stays where a later step fails.
+fn replace(hold: Hold, program: &aya::programs::ProgramFd, pinned: &Path) -> Result<Option<Undo>> {
     let id = hold.program()?;
     let ours =
         sys::get_pinned(pinned).ok().filter(|ours| sys::program_id(ours.as_fd()).is_ok_and(|own| own == id));
     let before = match ours {
-        Some(ours) => ours,
-        None => sys::program_by_id(id).context("cannot open the program that is attached")?,
+        Some(ours) => Some(ours),
+        None => match sys::program_by_id(id) {
+            Ok(other) => Some(other),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+            Err(error) => return Err(error).context("cannot open the program that is attached"),
+        },
     };
     hold.replace(program.as_fd()).context("the kernel refused to replace the program")?;
-    Ok(Undo::Replaced(hold, before))
+    Ok(before.map(|before| Undo::Replaced(hold, before)))
 }
 
 /// Attaches the XDP program and pins its link.

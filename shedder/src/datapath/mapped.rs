@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use memmap2::{MmapOptions, MmapRaw};
 use std::marker::PhantomData;
 use std::mem::{align_of, size_of};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// An array map of `T` in this process's memory.
@@ -17,6 +17,7 @@ pub(super) struct Mapped<T> {
     memory: MmapRaw,
     entries: usize,
     id: u32,
+    map: OwnedFd,
     of: PhantomData<T>,
 }
 
@@ -54,7 +55,7 @@ impl<T> Mapped<T> {
         let memory = MmapOptions::new().len(entries * Self::STRIDE).map_raw(&map).with_context(|| {
             format!("cannot map {} into memory: is the bpffs mounted read-only?", path.display())
         })?;
-        Ok(Mapped { memory, entries, id: shape.id, of: PhantomData })
+        Ok(Mapped { memory, entries, id: shape.id, map, of: PhantomData })
     }
 
     /// Array maps lay out their values in steps of eight bytes.
@@ -63,6 +64,11 @@ impl<T> Mapped<T> {
     /// The kernel's id of the map.
     pub(super) fn id(&self) -> u32 {
         self.id
+    }
+
+    /// The map itself: it can be pinned again, where finding it by its id would take CAP_SYS_ADMIN.
+    pub(super) fn map(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
     }
 
     /// How many entries the map has.

@@ -13,10 +13,14 @@ use super::filter;
 use super::sys;
 use anyhow::{Context, Result, anyhow, bail};
 use shedder_common::abi::maps;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// Of the directories of pins: nobody else may look into them, lock them, or take anything out.
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// Which way a program judges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,18 @@ impl Pins {
     /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What the pins can be made in again where somebody removes them: the directory around theirs, if it is on the same
+    /// BPF file system.
+    pub fn surroundings(&self) -> &Path {
+        let is_bpffs = |path: &&Path| sys::is_bpffs(path).unwrap_or(false);
+        self.root.parent().filter(is_bpffs).unwrap_or(&self.root)
+    }
+
+    /// The process that has the right to change what is attached; none: nobody, or one that this one cannot see.
+    pub fn holder(&self) -> Option<i32> {
+        sys::lock_holder(&self.root).ok().flatten()
     }
 
     pub(super) fn maps(&self) -> PathBuf {
@@ -115,7 +131,29 @@ impl Pins {
             );
         }
         make_directory(&self.root)?;
+        self.require_own()?;
         self.lock()
+    }
+
+    /// Refuses a directory that others may change, in which nothing would be safe: on a BPF file system that was mounted
+    /// without a mode anybody may make one, before the first start.
+    fn require_own(&self) -> Result<()> {
+        let root = self.root.display();
+        let metadata = fs::metadata(&self.root).with_context(|| format!("cannot look at {root}"))?;
+        let us = nix::unistd::geteuid().as_raw();
+        if metadata.uid() != us {
+            bail!(
+                "{root} belongs to user {}, who could take away what is pinned in it: remove it, or name another \
+                   directory with --bpffs",
+                metadata.uid()
+            );
+        }
+        // Open, so that others can lock it, is how an earlier build made it.
+        if metadata.mode() & 0o077 != 0 {
+            fs::set_permissions(&self.root, Permissions::from_mode(DIRECTORY_MODE))
+                .with_context(|| format!("cannot close {root} to others"))?;
+        }
+        Ok(())
     }
 
     /// Makes the directories inside.
@@ -186,12 +224,14 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn make_directory(directory: &Path) -> Result<()> {
-    fs::create_dir_all(directory).map_err(|error| match error.kind() {
-        ErrorKind::ReadOnlyFilesystem => read_only(directory),
-        _ => anyhow!(error).context(format!(
-            "cannot make {}: this needs root, and a BPF file system that is writable",
-            directory.display()
-        )),
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory).map_err(|error| {
+        match error.kind() {
+            ErrorKind::ReadOnlyFilesystem => read_only(directory),
+            _ => anyhow!(error).context(format!(
+                "cannot make {}: this needs root, and a BPF file system that is writable",
+                directory.display()
+            )),
+        }
     })
 }
 

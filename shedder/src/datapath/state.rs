@@ -19,7 +19,7 @@ use shedder_common::hash::HashKey;
 use shedder_common::memory;
 use shedder_common::word::Word;
 use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// One more than the highest hash of a flow.
 const SKIP_ALL: f64 = (1u64 << 32) as f64;
@@ -91,7 +91,7 @@ pub struct State {
     interfaces: Mapped<Interface>,
     services: Mapped<Service>,
     counters: PerCpuArray<MapData, Value<InterfaceCounters>>,
-    counters_id: u32,
+    counters_map: OwnedFd,
 }
 
 impl State {
@@ -135,41 +135,46 @@ impl State {
             interfaces: Mapped::open(&pins.map(maps::INTERFACES))?,
             services: Mapped::open(&pins.map(maps::SERVICES))?,
             counters: per_cpu(&pins.map(maps::COUNTERS))?,
-            counters_id: map_id(&pins.map(maps::COUNTERS))?,
+            counters_map: sys::get_pinned(&pins.map(maps::COUNTERS)).context("cannot open the counters")?,
             pins: pins.clone(),
         })
     }
 
-    /// The maps that this state is made of, by name, with the kernel's ids of them.
-    fn ids(&self) -> [(&'static str, u32); 6] {
+    /// The maps that this state is made of, by name.
+    fn maps(&self) -> [(&'static str, BorrowedFd<'_>); 6] {
         [
-            (maps::META, self.meta.id()),
-            (maps::KILLS, self.kills.id()),
-            (maps::CONTROL, self.control.id()),
-            (maps::INTERFACES, self.interfaces.id()),
-            (maps::SERVICES, self.services.id()),
-            (maps::COUNTERS, self.counters_id),
+            (maps::META, self.meta.map()),
+            (maps::KILLS, self.kills.map()),
+            (maps::CONTROL, self.control.map()),
+            (maps::INTERFACES, self.interfaces.map()),
+            (maps::SERVICES, self.services.map()),
+            (maps::COUNTERS, self.counters_map.as_fd()),
         ]
+    }
+
+    /// Whether this map is what is pinned under this name.
+    fn is_pinned_as(&self, name: &str, map: BorrowedFd<'_>) -> bool {
+        let Ok(pinned) = sys::get_pinned(&self.pins.map(name)) else { return false };
+        matches!((sys::map_shape(pinned.as_fd()), sys::map_shape(map)), (Ok(a), Ok(b)) if a.id == b.id)
     }
 
     /// Whether these maps are what is pinned, and every other map is pinned that belongs to them.
     pub(super) fn is_pinned(&self) -> bool {
         let is_there = |name: &&str| self.pins.map(name).exists();
-        self.ids().into_iter().all(|(name, id)| map_id(&self.pins.map(name)).is_ok_and(|pinned| pinned == id))
+        self.maps().into_iter().all(|(name, map)| self.is_pinned_as(name, map))
             && maps::STATE.iter().all(is_there)
             && self.pins.policy_map(self.meta.read(0).generation, maps::OFFERED).exists()
     }
 
     /// Pins these maps again, where something else or nothing is pinned in their place.
     pub(super) fn pin_again(&self) -> Result<()> {
-        for (name, id) in self.ids() {
-            let path = self.pins.map(name);
-            if map_id(&path).is_ok_and(|pinned| pinned == id) {
+        for (name, map) in self.maps() {
+            if self.is_pinned_as(name, map) {
                 continue;
             }
+            let path = self.pins.map(name);
             pins::remove_pin(&path)?;
-            let map = sys::map_by_id(id).with_context(|| format!("cannot open the map {name} by its id"))?;
-            sys::pin(map.as_fd(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
+            sys::pin(map, &path).with_context(|| format!("cannot pin {}", path.display()))?;
         }
         Ok(())
     }
@@ -439,10 +444,6 @@ impl OfferedWork {
         }
         Ok(sum)
     }
-}
-
-fn map_id(path: &std::path::Path) -> std::io::Result<u32> {
-    Ok(sys::map_shape(sys::get_pinned(path)?.as_fd())?.id)
 }
 
 pub(super) fn per_cpu<T: bytemuck::Pod>(path: &std::path::Path) -> Result<PerCpuArray<MapData, Value<T>>> {

@@ -62,13 +62,6 @@ pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)
 }
 
-/// Opens the map with this id.
-pub(super) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
-    let mut attr = zeroed_attr();
-    attr.__bindgen_anon_6.__bindgen_anon_1.map_id = id;
-    bpf(bpf_cmd::BPF_MAP_GET_FD_BY_ID, &mut attr).map(owned)
-}
-
 /// Pins an object.
 pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
@@ -193,6 +186,22 @@ pub(super) fn lock(directory: &Path) -> io::Result<Option<File>> {
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// The process that holds the lock of a directory, by the kernel's list of locks.
+pub(super) fn lock_holder(directory: &Path) -> io::Result<Option<i32>> {
+    let metadata = directory.metadata()?;
+    let (major, minor) = (libc::major(metadata.dev()), libc::minor(metadata.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
+    // Such as `1: FLOCK  ADVISORY  WRITE 812 00:1f:2 0 EOF`.
+    let holder = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        match fields[..] {
+            [_, "FLOCK", _, "WRITE", pid, found, ..] if found == place => pid.parse().ok(),
+            _ => None,
+        }
+    };
+    Ok(std::fs::read_to_string("/proc/locks")?.lines().find_map(holder).filter(|pid| *pid > 0))
 }
 
 /// Whether `path` still leads to what was opened there.

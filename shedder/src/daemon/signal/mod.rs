@@ -11,6 +11,7 @@ mod socket;
 
 pub use inbox::{CAPACITY, Inbox, MAX_IN_FLIGHT, Sample, monotonic};
 pub use line::Refusal;
+pub(super) use socket::make_parent as make_directory;
 
 use crate::config::{Config, Signal};
 use anyhow::Context;

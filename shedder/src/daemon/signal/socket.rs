@@ -64,7 +64,8 @@ fn try_claim(path: &Path) -> anyhow::Result<(UnixDatagram, BoundPath)> {
     Ok((UnixDatagram::from(socket), bound))
 }
 
-fn make_parent(path: &Path) -> anyhow::Result<()> {
+/// Makes the directory that `path` lies in, where there is none.
+pub(in crate::daemon) fn make_parent(path: &Path) -> anyhow::Result<()> {
     let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists())
     else {
         return Ok(());
