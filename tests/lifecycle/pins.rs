@@ -110,6 +110,35 @@ fn maps_that_are_removed_by_hand_are_put_right_and_a_kill_is_carried_over() {
 }
 
 #[test]
+fn a_reload_before_removed_maps_are_put_right_loses_no_kill() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::new("pins-reload").unwrap();
+    let shedder = Shedder::new(&network);
+    let daemon = shedder.ready_daemon(BARE).unwrap();
+    let both = [
+        Traffic::inward_of_both_families(&network, network.link(), 4000, 1_000).unwrap(),
+        Traffic::outward_of_both_families(&network, network.link(), 4001, 1_000).unwrap(),
+    ];
+    both.iter().for_each(Traffic::arrive_more);
+    shedder.ok(&["kill"]);
+    let killed = now();
+    let reloads = || {
+        endpoint::Metrics::scrape(&network.server).map_or(0.0, |m| m.sum("shedder_config_reloads_total", &[]))
+    };
+    for reload in 1..=5 {
+        fs::remove_dir_all(shedder.pins().join("maps")).unwrap();
+        daemon.signal(nix::sys::signal::Signal::SIGHUP).unwrap();
+        until("a reload", || reloads() >= f64::from(reload));
+    }
+    for traffic in &both {
+        assert_eq!(traffic.arrived_since(killed), 0, "the kill was lost: {}", daemon.output());
+    }
+    assert_eq!(status(&shedder)["kill"]["active"], true);
+}
+
+#[test]
 fn maps_of_another_version_are_refused_by_every_command_and_nothing_changes() {
     if !privileged::require() {
         return;

@@ -179,7 +179,7 @@ impl Supervisor {
                 );
             }
             signals.reconfigure(&config)?;
-            let state = self.datapath.install(&config)?;
+            let state = self.datapath.reinstall(&config, &old.state)?;
             anyhow::Ok((config, state))
         })();
         match reloaded {
@@ -219,8 +219,7 @@ impl Supervisor {
             if is_new {
                 tracing::warn!("not as configured: {}", drift.join("; "));
             }
-            let restored = if is_pinned { Ok(()) } else { self.datapath.restore(&live.state) };
-            match restored.and_then(|()| self.datapath.install(&live.config)) {
+            match self.datapath.reinstall(&live.config, &live.state) {
                 Ok(state) => {
                     let kind = if is_pinned { "attach" } else { "map" };
                     count(&mut lock(&self.published).counters.reconcile_repairs, kind);

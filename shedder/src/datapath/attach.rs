@@ -52,12 +52,20 @@ impl Datapath {
         Ok(Datapath { lock: pins.create_and_lock()?, pins: pins.clone() })
     }
 
-    /// Pins the maps of `state` again where their pins were removed or exchanged: what is commanded, counted and
-    /// attached goes on with the same maps.
+    /// As [`Datapath::install`], where `live` is in force by this process: should its pins have been removed or exchanged, they
+    /// are made again first. Else the maps would be made anew, without the kills that are in force.
     ///
     /// # Errors
-    /// A sentence where the directory cannot be written, or another process has taken it meanwhile.
-    pub fn restore(&mut self, state: &State) -> Result<()> {
+    /// As [`Datapath::install`]; and where the directory cannot be written, or another process has taken it meanwhile.
+    pub fn reinstall(&mut self, config: &Config, live: &State) -> Result<State> {
+        if !self.holds(live) {
+            self.restore(live)?;
+        }
+        self.install(config)
+    }
+
+    /// Pins the maps of `state` again: what is commanded, counted and attached goes on with the same maps.
+    fn restore(&mut self, state: &State) -> Result<()> {
         if !self.pins.is_locked_by(&self.lock) {
             self.lock = self.pins.create_and_lock()?;
         }
