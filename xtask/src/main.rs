@@ -1,12 +1,12 @@
-//! The tasks of this repository: `cargo xtask setup | build | check | test | fuzz | kernels | demo | lab`.
+//! The tasks of this repository: `cargo xtask setup | build | check | test | fuzz | kernels | chaos | demo | lab`.
 
 mod demo;
 mod fuzz;
 mod kernels;
-mod lab;
 mod setup;
 mod steps;
 mod tally;
+mod tool;
 mod toolchain;
 mod verify;
 
@@ -56,6 +56,13 @@ enum Task {
         #[arg(long, value_name = "FACTOR", default_value_t = 10.0, value_parser = demo::factor)]
         overload: f64,
     },
+    /// Inject faults at random under real traffic, and check that nothing is lost. Needs root.
+    #[command(disable_help_flag = true)]
+    Chaos {
+        /// How long, and which faults: --for DURATION, --seed NUMBER; --help says more.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
     /// Play overloads with shedder, with other controllers and with nothing, in ten minutes. Needs root.
     #[command(disable_help_flag = true)]
     Lab {
@@ -101,10 +108,15 @@ fn run(task: &Task, root: &Path) -> Result<()> {
             let shedder = build()?;
             demo::run(&demo::Options { shedder, output: root.join("target/demo"), overload: *overload })
         }
+        Task::Chaos { arguments } => {
+            setup::programs(root)?;
+            setup::network()?;
+            tool::run("chaos", &build()?, arguments)
+        }
         Task::Lab { arguments } => {
             setup::programs(root)?;
             setup::network()?;
-            lab::run(&build()?, arguments)
+            tool::run("lab", &build()?, arguments)
         }
     }
 }

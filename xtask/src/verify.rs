@@ -20,6 +20,9 @@ const CHECKS: usize = 11;
 /// How long each target is fuzzed beyond its corpus.
 const FUZZED: Duration = Duration::from_secs(20);
 
+/// For how long faults are injected.
+const CHAOS: &str = "60s";
+
 /// The manifest of the programs, which are a workspace of their own.
 const PROGRAMS: &str = "shedder-ebpf/Cargo.toml";
 
@@ -43,7 +46,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     }
     let deny = setup::lints(root)?;
     setup::compiler_of_c_plus_plus()?;
-    let mut steps = Steps::new(CHECKS + 4 + fuzz::TARGETS.len());
+    let mut steps = Steps::new(CHECKS + 5 + fuzz::TARGETS.len());
     checks(&mut steps, &deny)?;
 
     let mut binary = cargo();
@@ -74,6 +77,14 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     simulation.args(["test", "--release", "--package", "shedder", "--lib"]).args(quiet());
     simulation.args(["control::fluid", "--", "--ignored"]);
     steps.run_reading("the loop's stability, simulated", &mut simulation, |line| tally.read(line))?;
+
+    let mut chaos = cargo();
+    chaos.args(["run", "--package", "shedder-chaos"]).args(quiet()).args(["--", "--for", CHAOS]);
+    if may_skip {
+        println!("xtask: faults at random are left out: {SKIP}=1");
+    } else {
+        steps.run("faults at random", chaos.env(BINARY, folder.join("shedder")))?;
+    }
 
     fuzz::fuzz(root, &mut steps, &fuzz::TARGETS, FUZZED)?;
 
