@@ -96,6 +96,11 @@ impl Attached {
         &self.ingress
     }
 
+    /// The program that judges what leaves.
+    pub fn egress(&self) -> &SchedClassifier {
+        &self.egress
+    }
+
     /// Whether a frame that arrives passes. It has [`SHORTEST`] bytes or more.
     pub fn receives(&self, frame: &[u8]) -> bool {
         run(&self.ingress, frame, 1) == XDP_PASS

@@ -18,6 +18,7 @@ pub mod measured;
 pub mod netns;
 pub mod privileged;
 pub mod process;
+pub mod programs;
 pub mod random;
 pub mod server;
 pub mod shedder;
