@@ -4,6 +4,7 @@
 //! Everything here stays inside namespaces that it made itself, is bounded in time and number, and is removed when
 //! its value is dropped; what a run that was killed left behind is removed by the next.
 
+pub mod accuracy;
 pub mod bpf;
 pub mod dialogue;
 pub mod endpoint;
