@@ -10,7 +10,7 @@ use crate::word::Word;
 use bytemuck::{Pod, Zeroable};
 
 /// Changes whenever anything in this file, or the meaning of a word in a map, does.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// First word of [`Meta`], so that a foreign map is told from ours.
 pub const MAGIC: u32 = 0x5348_4544;

@@ -66,6 +66,8 @@ pub trait Env {
     fn count_offered(&self, slot: u32, priority: u32);
     /// Counts an event.
     fn count_event(&self, event: Event);
+    /// [`give_back`], in a call of its own, which is verified once and not once for every way that leads to it.
+    fn give_back(&self, hash: u64, now: u64, length: u64, opens: bool);
     /// Keeps what of a frame is measured, if anything, until it is known whether the frame passes. In memory and in no
     /// variable: else the verifier would follow all that comes between twice, with it and without.
     fn keep(&self, segment: Option<&Segment>);
@@ -392,24 +394,27 @@ impl Source<'_> {
             && self.take(env, Table::Bytes, length, bytes)
             && self.take(env, Table::Packets, 1, packets)
     }
+}
 
-    /// Takes back what [`Source::admits`] has charged. A source that had no state has none again, and no place in a table.
-    #[inline(always)]
-    fn give_back<E: Env>(&self, env: &E, length: u64, opens: bool) {
-        let back = |table, rate: &Rate, amount, horizon: u64| {
-            if horizon != 0
-                && !rate.is_unlimited()
-                && let Some(set) = env.buckets(table, self.place.set)
-            {
-                bucket::give_back(set, self.place, rate, amount, self.now, horizon);
-            }
-        };
-        let [packets, bytes, flows] = env.policy().horizons;
-        back(Table::Packets, &self.limits.packets, 1, packets);
-        back(Table::Bytes, &self.limits.bytes, length, bytes);
-        if opens {
-            back(Table::NewFlows, &self.limits.new_flows, 1, flows);
+/// Takes back what a packet was charged of a source that no rule names. A source that had no state has none again, and no
+/// place in a table.
+#[inline(always)]
+pub fn give_back<E: Env>(env: &E, hash: u64, now: u64, length: u64, opens: bool) {
+    let policy = env.policy();
+    let place = Place::of(hash, policy.set_mask);
+    let back = |table, rate: &Rate, amount, horizon: u64| {
+        if horizon != 0
+            && !rate.is_unlimited()
+            && let Some(set) = env.buckets(table, place.set)
+        {
+            bucket::give_back(set, place, rate, amount, now, horizon);
         }
+    };
+    let [packets, bytes, flows] = policy.horizons;
+    back(Table::Packets, &policy.limits.packets, 1, packets);
+    back(Table::Bytes, &policy.limits.bytes, length, bytes);
+    if opens {
+        back(Table::NewFlows, &policy.limits.new_flows, 1, flows);
     }
 }
 
@@ -551,7 +556,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     }
     if rule & PrefixPolicy::RULE == 0 && is_newcomer_refused(env, hash, now) {
         // Else a flood of sources that do not exist would fill the tables that proven sources need a place in.
-        source.give_back(env, length as u64, opens);
+        env.give_back(hash, now, length as u64, opens);
         return Reason::Newcomer;
     }
     if opens || service.every_packet() {
