@@ -4,12 +4,13 @@ use crate::bucket::{Rate, Set, WAYS};
 use crate::class::{Cutoff, PRIORITIES};
 use crate::hash::HashKey;
 use crate::histogram::BUCKETS;
+use crate::prefix::PrefixHash;
 use crate::reason::REASONS;
 use crate::word::Word;
 use bytemuck::{Pod, Zeroable};
 
 /// Changes whenever anything in this file, or the meaning of a word in a map, does.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// First word of [`Meta`], so that a foreign map is told from ours.
 pub const MAGIC: u32 = 0x5348_4544;
@@ -65,10 +66,12 @@ pub mod maps {
         SERVICES, FLOWS,
     ];
 
-    /// [`PrefixPolicy`](super::PrefixPolicy) by [`Prefix4`](super::Prefix4).
+    /// [`PrefixSet`](crate::prefix::PrefixSet)s of [`Prefix4`](super::Prefix4).
     pub const PREFIXES4: &str = "PREFIXES4";
-    /// [`PrefixPolicy`](super::PrefixPolicy) by [`Prefix6`](super::Prefix6).
+    /// [`PrefixSet`](crate::prefix::PrefixSet)s of [`Prefix6`](super::Prefix6).
     pub const PREFIXES6: &str = "PREFIXES6";
+    /// [`PrefixPolicy`](super::PrefixPolicy), by the entry of a prefix; first, of the sources that are in none.
+    pub const RULES: &str = "RULES";
     /// [`Ports`](super::Ports).
     pub const PORTS: &str = "PORTS";
     /// [`Offered`](super::Offered), per CPU and service.
@@ -78,7 +81,7 @@ pub mod maps {
     pub const MEASURED: &str = "MEASURED";
 
     /// Policy: made anew with each configuration, and replaced together with the programs that read it.
-    pub const POLICY: [&str; 5] = [PREFIXES4, PREFIXES6, PORTS, OFFERED, MEASURED];
+    pub const POLICY: [&str; 6] = [PREFIXES4, PREFIXES6, RULES, PORTS, OFFERED, MEASURED];
 }
 
 /// What these maps are. Written last when they are made: maps without it are not finished.
@@ -572,6 +575,10 @@ pub struct Policy {
     pub lengths6: [u32; MAX_PREFIX_LENGTHS],
     /// Which slot of [`Offered`] the traffic of no service is counted in.
     pub offered_none: u32,
+    /// Where an IPv4 prefix is looked for.
+    pub prefix_hash4: PrefixHash,
+    /// Where an IPv6 prefix is looked for.
+    pub prefix_hash6: PrefixHash,
     /// Under which sources are hashed.
     pub key: HashKey,
     /// What of an IPv6 address is the source: upper and lower 64 bits.
@@ -588,6 +595,8 @@ pub struct Policy {
     pub udp_flow_ttl: u64,
     /// How long one key of the cohorts lasts, in nanoseconds.
     pub rotation: u64,
+    /// What the kernel counts as a tick, in nanoseconds.
+    pub tick: u64,
 }
 
 impl Policy {

@@ -206,37 +206,72 @@ const fn ahead_for(held: u64, place: Place, now: u64, horizon: u64) -> u64 {
     if held >> TIME_BITS == place.tag { ahead(held, now, horizon) } else { 0 }
 }
 
-/// Whether the bucket would admit `amount` units at `now`, charging nothing. See [`take`].
-#[inline(always)]
-pub fn peek(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
-    match find(set, place, now, horizon) {
-        None => Admission::NoPlace,
-        Some((_, held)) => match rate.admit(ahead_for(held, place, now, horizon), amount, horizon) {
-            Some(_) => Admission::Admitted,
-            None => Admission::Refused,
-        },
-    }
+/// What a bucket would say to a charge, before it is made.
+#[derive(Debug)]
+pub enum Look<'a> {
+    /// There is enough in it.
+    Enough(Charge<'a>),
+    /// It is empty.
+    Refused,
+    /// Every way of the set belongs to another live source.
+    NoPlace,
 }
 
-/// Charges `amount` units to the source's bucket if it is not empty: the last packet of a burst may take more than is
-/// left.
+/// A charge that a bucket has enough for.
+#[derive(Debug)]
+pub struct Charge<'a> {
+    way: &'a Word,
+    held: u64,
+    after: u64,
+}
+
+/// Looks whether the source's bucket has `amount` units at `now`, and charges nothing: see [`Charge::make`].
 ///
 /// `horizon` must be the same for every call on a table, and no less than the [`Rate::horizon`] of any rate that is
 /// used on it: by a smaller one the words of other rates are taken for empty.
 #[inline(always)]
-pub fn take(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
-    let mut tries = 0;
-    while tries < TRIES {
-        let Some((way, held)) = find(set, place, now, horizon) else { return Admission::NoPlace };
-        let Some(after) = rate.admit(ahead_for(held, place, now, horizon), amount, horizon) else {
-            return Admission::Refused;
-        };
-        if way.compare_exchange(held, word(place.tag, now, after)) == held {
-            return Admission::Admitted;
-        }
-        tries += 1;
+pub fn look<'a>(set: &'a Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Look<'a> {
+    let Some((way, held)) = find(set, place, now, horizon) else { return Look::NoPlace };
+    match rate.admit(ahead_for(held, place, now, horizon), amount, horizon) {
+        Some(after) => Look::Enough(Charge { way, held, after }),
+        None => Look::Refused,
     }
-    Admission::Refused
+}
+
+impl Charge<'_> {
+    /// Charges what was looked for, with the same arguments, if the bucket still has it: the last packet of a burst may
+    /// take more than is left. Where another source took the way meanwhile, this one has none at this moment.
+    #[inline(always)]
+    pub fn make(self, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
+        let Charge { way, mut held, mut after } = self;
+        let mut tries = 0;
+        while tries < TRIES {
+            let seen = way.compare_exchange(held, word(place.tag, now, after));
+            if seen == held {
+                return Admission::Admitted;
+            }
+            if seen >> TIME_BITS != place.tag {
+                return Admission::NoPlace;
+            }
+            match rate.admit(ahead(seen, now, horizon), amount, horizon) {
+                Some(later) => after = later,
+                None => return Admission::Refused,
+            }
+            held = seen;
+            tries += 1;
+        }
+        Admission::Refused
+    }
+}
+
+/// Charges `amount` units to the source's bucket if it is not empty: [`look`] and [`Charge::make`].
+#[inline(always)]
+pub fn take(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
+    match look(set, place, rate, amount, now, horizon) {
+        Look::Enough(charge) => charge.make(place, rate, amount, now, horizon),
+        Look::Refused => Admission::Refused,
+        Look::NoPlace => Admission::NoPlace,
+    }
 }
 
 /// Takes back the charge of `amount` units that [`take`] has just made, or less where the source's state is another by now.

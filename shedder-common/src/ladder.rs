@@ -4,7 +4,7 @@ use crate::abi::{
     Control, Event, Kills, Limits, MAX_INTERFACES, MAX_SERVICES, Policy, PortEntry, Prefix4, Prefix6,
 };
 use crate::abi::{PrefixPolicy, Shared};
-use crate::bucket::{self, Admission, Place, Rate, Set};
+use crate::bucket::{self, Admission, Look, Place, Rate, Set};
 use crate::class::{COHORTS, Cutoff, priority};
 use crate::flows::{Segment, sample};
 use crate::hash::{mix, mix_in};
@@ -33,6 +33,8 @@ pub trait Env {
     fn policy(&self) -> &Policy;
     /// Nanoseconds of CLOCK_MONOTONIC, of the clock that the policy chose.
     fn now(&self) -> u64;
+    /// Nanoseconds of CLOCK_MONOTONIC, to the kernel's tick: what deadlines are held against. Asked where there is one.
+    fn deadline_clock(&self) -> u64;
     /// The switch.
     fn kills(&self) -> Option<&Kills>;
     /// What the loop and a person say.
@@ -45,10 +47,17 @@ pub trait Env {
     fn proven(&self, set: u32) -> Option<&Set>;
     /// A set of known UDP flows.
     fn udp_flows(&self, set: u32) -> Option<&Set>;
-    /// What holds for exactly this prefix.
-    fn prefix4(&self, prefix: &Prefix4) -> Option<&PrefixPolicy>;
-    /// What holds for exactly this prefix.
-    fn prefix6(&self, prefix: &Prefix6) -> Option<&PrefixPolicy>;
+    /// Where what holds for a prefix is found.
+    type Entry<'e>: Copy
+    where
+        Self: 'e;
+    /// The entry of exactly this prefix.
+    fn prefix4(&self, prefix: &Prefix4) -> Option<Self::Entry<'_>>;
+    /// The entry of exactly this prefix.
+    fn prefix6(&self, prefix: &Prefix6) -> Option<Self::Entry<'_>>;
+    /// What holds for the prefix with this entry. For a source that is in none it is what the policy says, or an entry of
+    /// its own that says the same: then there is one way on from here, which the verifier follows once.
+    fn rule<'e>(&'e self, entry: Option<Self::Entry<'e>>) -> Option<Rule<'e>>;
     /// The service on a local TCP port.
     fn tcp_service(&self, port: u16) -> PortEntry;
     /// The service on a local UDP port.
@@ -57,6 +66,8 @@ pub trait Env {
     fn count_offered(&self, slot: u32, priority: u32);
     /// Counts an event.
     fn count_event(&self, event: Event);
+    /// [`give_back`], in a call of its own, which is verified once and not once for every way that leads to it.
+    fn give_back(&self, hash: u64, now: u64, length: u64, opens: bool);
     /// Keeps what of a frame is measured, if anything, until it is known whether the frame passes. In memory and in no
     /// variable: else the verifier would follow all that comes between twice, with it and without.
     fn keep(&self, segment: Option<&Segment>);
@@ -64,6 +75,9 @@ pub trait Env {
     /// [`left`](crate::flows::left) where it leaves.
     fn measure<C: Cursor>(&self, direction: Direction, frame: C);
 }
+
+/// What holds for a prefix; none: nothing but the policy.
+pub type Rule<'e> = Option<&'e PrefixPolicy>;
 
 /// Which way a frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +155,18 @@ fn service_of<E: Env>(env: &E, transport: &Transport, is_ingress: bool) -> (Port
 
 /// What holds for the longest prefix that the address is in.
 #[inline(always)]
-fn prefix_of<'e, E: Env>(env: &'e E, address: &Address) -> Option<&'e PrefixPolicy> {
+fn rule_of<'e, E: Env>(env: &'e E, address: &Address) -> Option<Rule<'e>> {
+    let policy = env.policy();
+    if policy.length_count4 | policy.length_count6 == 0 {
+        Some(None)
+    } else {
+        env.rule(entry_of(env, address))
+    }
+}
+
+/// The entry of the longest prefix that the address is in.
+#[inline(always)]
+fn entry_of<'e, E: Env>(env: &'e E, address: &Address) -> Option<E::Entry<'e>> {
     let policy = env.policy();
     if address.is_v6 {
         let mut i = 0;
@@ -184,7 +209,7 @@ pub const fn upper_bits(count: u32) -> u64 {
 }
 
 #[inline(always)]
-fn is_lifeline(prefix: Option<&PrefixPolicy>, port: Option<u16>) -> bool {
+fn is_lifeline(prefix: Rule<'_>, port: Option<u16>) -> bool {
     let Some(prefix) = prefix else { return false };
     if prefix.flags & PrefixPolicy::LIFELINE != 0 {
         return true;
@@ -240,7 +265,7 @@ fn is_measured<E: Env>(env: &E, service: PortEntry) -> bool {
 /// Keeps what of a packet is measured: nothing where the service or the packet is not, or the flow is not sampled. `hash`
 /// is the peer's.
 #[inline(always)]
-fn keep<E: Env>(env: &E, direction: Direction, packet: &Packet, hash: u64, service: PortEntry) {
+fn keep<E: Env>(env: &E, direction: Direction, packet: &Packet, hash: u64, service: PortEntry, now: u64) {
     if env.policy().flags & Policy::MEASURED == 0 {
         return;
     }
@@ -271,7 +296,7 @@ fn keep<E: Env>(env: &E, direction: Direction, packet: &Packet, hash: u64, servi
     let Some(control) = env.control() else { return };
     let skip = control.services[service.slot() & (MAX_SERVICES - 1)].skip.load();
     if (sample(flow) as u64) >= skip {
-        env.keep(Some(&Segment::of(packet, flow, service, env.now())));
+        env.keep(Some(&Segment::of(packet, flow, service, now)));
     }
 }
 
@@ -301,26 +326,43 @@ struct Source<'e> {
 }
 
 impl Source<'_> {
-    /// Whether the bucket in this table has `amount` units; takes them where `commit` says so.
     #[inline(always)]
-    fn has<E: Env>(&self, env: &E, table: Table, amount: u64, commit: bool) -> bool {
+    fn limit<E: Env>(&self, env: &E, table: Table) -> (&Rate, u64) {
         let horizons = &env.policy().horizons;
-        let (rate, horizon): (&Rate, u64) = match table {
+        match table {
             Table::Packets => (&self.limits.packets, horizons[0]),
             Table::Bytes => (&self.limits.bytes, horizons[1]),
             Table::NewFlows => (&self.limits.new_flows, horizons[2]),
-        };
-        let Some(set) = env.buckets(table, self.place.set) else { return false };
-        let admission = if commit {
-            bucket::take(set, self.place, rate, amount, self.now, horizon)
-        } else {
-            bucket::peek(set, self.place, rate, amount, self.now, horizon)
+        }
+    }
+
+    /// What the bucket in this table says to `amount` units; none where they are not limited.
+    #[inline(always)]
+    fn look<'e, E: Env>(&self, env: &'e E, table: Table, amount: u64, asks: bool) -> Option<Look<'e>> {
+        let (rate, horizon) = self.limit(env, table);
+        // A horizon of zero is known when the program is loaded: no source is limited in this way, and the verifier
+        // takes out what would ask each rule.
+        if horizon == 0 || !asks || rate.is_unlimited() {
+            return None;
+        }
+        let Some(set) = env.buckets(table, self.place.set) else { return Some(Look::Refused) };
+        Some(bucket::look(set, self.place, rate, amount, self.now, horizon))
+    }
+
+    /// Takes the units that were looked for; where the source has no place in the table, from the bucket that all such
+    /// sources share.
+    #[inline(always)]
+    fn take<E: Env>(&self, env: &E, table: Table, amount: u64, look: Option<Look<'_>>) -> bool {
+        let (rate, horizon) = self.limit(env, table);
+        let admission = match look {
+            None => return true,
+            Some(Look::Refused) => Admission::Refused,
+            Some(Look::NoPlace) => Admission::NoPlace,
+            Some(Look::Enough(charge)) => charge.make(self.place, rate, amount, self.now, horizon),
         };
         match admission {
             Admission::Admitted => true,
             Admission::Refused => false,
-            // Judged once, when it is charged.
-            Admission::NoPlace if !commit => true,
             Admission::NoPlace => {
                 env.count_event(Event::NoPlace);
                 let Some(shared) = env.shared() else { return false };
@@ -339,53 +381,49 @@ impl Source<'_> {
     /// have been.
     #[inline(always)]
     fn admits<E: Env>(&self, env: &E, length: u64, opens: bool) -> bool {
-        // A horizon of zero is known when the program is loaded: no source is limited in this way, and the verifier
-        // takes out what would ask each rule.
-        let [packets, bytes, flows] = env.policy().horizons.map(|horizon| horizon != 0);
-        let packets = packets && !self.limits.packets.is_unlimited();
-        let bytes = bytes && !self.limits.bytes.is_unlimited();
-        let flows = flows && opens && !self.limits.new_flows.is_unlimited();
-        if packets && (bytes || flows) && !self.has(env, Table::Packets, 1, false) {
+        let packets = self.look(env, Table::Packets, 1, true);
+        if let Some(Look::Refused) = packets {
             return false;
         }
-        if bytes && flows && !self.has(env, Table::Bytes, length, false) {
+        let bytes = self.look(env, Table::Bytes, length, true);
+        if let Some(Look::Refused) = bytes {
             return false;
         }
-        if flows && !self.has(env, Table::NewFlows, 1, true) {
-            return false;
-        }
-        if bytes && !self.has(env, Table::Bytes, length, true) {
-            return false;
-        }
-        !packets || self.has(env, Table::Packets, 1, true)
+        let flows = self.look(env, Table::NewFlows, 1, opens);
+        self.take(env, Table::NewFlows, 1, flows)
+            && self.take(env, Table::Bytes, length, bytes)
+            && self.take(env, Table::Packets, 1, packets)
     }
+}
 
-    /// Takes back what [`Source::admits`] has charged. A source that had no state has none again, and no place in a table.
-    #[inline(always)]
-    fn give_back<E: Env>(&self, env: &E, length: u64, opens: bool) {
-        let back = |table, rate: &Rate, amount, horizon: u64| {
-            if horizon != 0
-                && !rate.is_unlimited()
-                && let Some(set) = env.buckets(table, self.place.set)
-            {
-                bucket::give_back(set, self.place, rate, amount, self.now, horizon);
-            }
-        };
-        let [packets, bytes, flows] = env.policy().horizons;
-        back(Table::Packets, &self.limits.packets, 1, packets);
-        back(Table::Bytes, &self.limits.bytes, length, bytes);
-        if opens {
-            back(Table::NewFlows, &self.limits.new_flows, 1, flows);
+/// Takes back what a packet was charged of a source that no rule names. A source that had no state has none again, and no
+/// place in a table.
+#[inline(always)]
+pub fn give_back<E: Env>(env: &E, hash: u64, now: u64, length: u64, opens: bool) {
+    let policy = env.policy();
+    let place = Place::of(hash, policy.set_mask);
+    let back = |table, rate: &Rate, amount, horizon: u64| {
+        if horizon != 0
+            && !rate.is_unlimited()
+            && let Some(set) = env.buckets(table, place.set)
+        {
+            bucket::give_back(set, place, rate, amount, now, horizon);
         }
+    };
+    let [packets, bytes, flows] = policy.horizons;
+    back(Table::Packets, &policy.limits.packets, 1, packets);
+    back(Table::Bytes, &policy.limits.bytes, length, bytes);
+    if opens {
+        back(Table::NewFlows, &policy.limits.new_flows, 1, flows);
     }
 }
 
 /// The cutoff in force for the traffic of a service, or of none.
 #[inline(always)]
-fn cutoff<E: Env>(env: &E, service: PortEntry, now: u64) -> Cutoff {
+fn cutoff<E: Env>(env: &E, service: PortEntry) -> Cutoff {
     let Some(control) = env.control() else { return Cutoff::NOTHING };
     let host = OverrideWord(control.host_override.load());
-    if host.is_set() && host.holds(now) {
+    if host.is_set() && host.holds(env.deadline_clock()) {
         return Cutoff::at(host.cutoff());
     }
     if !service.is_service() {
@@ -393,7 +431,7 @@ fn cutoff<E: Env>(env: &E, service: PortEntry, now: u64) -> Cutoff {
     }
     let of_service = &control.services[service.slot() & (MAX_SERVICES - 1)];
     let person = OverrideWord(of_service.override_word.load());
-    if person.is_set() && person.holds(now) {
+    if person.is_set() && person.holds(env.deadline_clock()) {
         return Cutoff::at(person.cutoff());
     }
     let mut cutoff = of_service.cutoff();
@@ -401,11 +439,11 @@ fn cutoff<E: Env>(env: &E, service: PortEntry, now: u64) -> Cutoff {
         let reflex = ReflexWord(of_service.reflex.load());
         // Between two turns of a loop that is alive; it is no loop's last word, which a posture may hold.
         let at = Cutoff::at(reflex.cutoff());
-        if reflex.is_tripped_by(of_service.late.load()) && at < cutoff && !lapsed(control, now) {
+        if reflex.is_tripped_by(of_service.late.load()) && at < cutoff && !lapsed(env, control) {
             cutoff = at;
         }
     }
-    if cutoff >= Cutoff::NOTHING || (env.policy().posture != Policy::POSTURE_HOLD && lapsed(control, now)) {
+    if cutoff >= Cutoff::NOTHING || (env.policy().posture != Policy::POSTURE_HOLD && lapsed(env, control)) {
         return Cutoff::NOTHING;
     }
     cutoff
@@ -413,21 +451,20 @@ fn cutoff<E: Env>(env: &E, service: PortEntry, now: u64) -> Cutoff {
 
 /// Whether no daemon holds the lease.
 #[inline(always)]
-fn lapsed(control: &Control, now: u64) -> bool {
-    now >= control.lease.load()
+fn lapsed<E: Env>(env: &E, control: &Control) -> bool {
+    env.deadline_clock() >= control.lease.load()
 }
 
 /// Whether the posture `closed` is in force: a daemon held the lease and let it lapse, and no person says otherwise.
 #[inline(always)]
-fn is_closed<E: Env>(env: &E, service: PortEntry, now: u64) -> bool {
+fn is_closed<E: Env>(env: &E, service: PortEntry) -> bool {
     if env.policy().posture != Policy::POSTURE_CLOSED {
         return false;
     }
     let Some(control) = env.control() else { return true };
-    if control.lease.load() == 0
-        || !lapsed(control, now)
-        || OverrideWord(control.host_override.load()).holds(now)
-    {
+    let now = env.deadline_clock();
+    let lease = control.lease.load();
+    if lease == 0 || now < lease || OverrideWord(control.host_override.load()).holds(now) {
         return false;
     }
     let of_service = &control.services[service.slot() & (MAX_SERVICES - 1)];
@@ -466,10 +503,11 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     };
     let (service, port) = service_of(env, &packet.transport, true);
     let killing = killing.or(kill_of_service(env, service));
-    let prefix = prefix_of(env, &packet.source);
+    let Some(prefix) = rule_of(env, &packet.source) else { return Reason::Denied };
     if killing != Killing::All && is_lifeline(prefix, port) {
         if is_measured(env, service) {
-            keep(env, Direction::Ingress, &packet, source_hash(policy, &packet.source), service);
+            let hash = source_hash(policy, &packet.source);
+            keep(env, Direction::Ingress, &packet, hash, service, env.now());
             measure(env, Direction::Ingress, frame);
         }
         return Reason::Lifeline;
@@ -477,8 +515,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     if killing != Killing::No {
         return Reason::Kill;
     }
-    let now = env.now();
-    if is_closed(env, service, now) {
+    if is_closed(env, service) {
         return Reason::Posture;
     }
     let rule = match prefix {
@@ -489,8 +526,9 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
         return Reason::Denied;
     }
 
+    let now = env.now();
     let hash = source_hash(policy, &packet.source);
-    keep(env, Direction::Ingress, &packet, hash, service);
+    keep(env, Direction::Ingress, &packet, hash, service, now);
     let mut flow = None;
     let opens = match &packet.transport {
         Transport::Tcp(tcp) => tcp.opens(),
@@ -518,7 +556,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     }
     if rule & PrefixPolicy::RULE == 0 && is_newcomer_refused(env, hash, now) {
         // Else a flood of sources that do not exist would fill the tables that proven sources need a place in.
-        source.give_back(env, length as u64, opens);
+        env.give_back(hash, now, length as u64, opens);
         return Reason::Newcomer;
     }
     if opens || service.every_packet() {
@@ -530,7 +568,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
         let priority = priority(class, cohort(policy, hash, now));
         let slot = if service.is_service() { service.slot() as u32 } else { policy.offered_none };
         env.count_offered(slot, priority);
-        if cutoff(env, service, now).sheds(priority, || part(policy, hash, &packet.transport)) {
+        if cutoff(env, service).sheds(priority, || part(policy, hash, &packet.transport)) {
             return Reason::Shed;
         }
     }
@@ -590,7 +628,8 @@ pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     let (service, port) = service_of(env, &packet.transport, false);
     let killing = killing.or(kill_of_service(env, service));
     if killing != Killing::No {
-        let is_lifeline = killing != Killing::All && is_lifeline(prefix_of(env, &packet.destination), port);
+        let rule = rule_of(env, &packet.destination).flatten();
+        let is_lifeline = killing != Killing::All && is_lifeline(rule, port);
         return if is_lifeline { Reason::Lifeline } else { Reason::Kill };
     }
     let peer = &packet.destination;
@@ -601,25 +640,25 @@ pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
             if !proves && !is_noted {
                 return Reason::Admitted;
             }
-            let hash = source_hash(policy, peer);
+            let (hash, now) = (source_hash(policy, peer), env.now());
             if proves {
                 let key = Key::of(hash, policy.memory_mask);
                 if let Some(set) = env.proven(key.set)
-                    && memory::remember(set, key, env.now(), policy.proven_ttl) == Remembered::Displaced
+                    && memory::remember(set, key, now, policy.proven_ttl) == Remembered::Displaced
                 {
                     env.count_event(Event::ProvenEvicted);
                 }
             }
-            keep(env, Direction::Egress, &packet, hash, service);
+            keep(env, Direction::Egress, &packet, hash, service, now);
             measure(env, Direction::Egress, frame);
         }
         // What this host asks for is no new flow when it is answered.
         Transport::Udp(udp) => {
-            let hash = source_hash(policy, peer);
+            let (hash, now) = (source_hash(policy, peer), env.now());
             let ports = (udp.destination_port, udp.source_port);
             let flow = flow_hash(policy, hash, peer, &packet.source, ports);
-            remember_udp_flow(env, Key::of(flow, policy.memory_mask), env.now());
-            keep(env, Direction::Egress, &packet, hash, service);
+            remember_udp_flow(env, Key::of(flow, policy.memory_mask), now);
+            keep(env, Direction::Egress, &packet, hash, service, now);
             measure(env, Direction::Egress, frame);
         }
         Transport::Other => {}

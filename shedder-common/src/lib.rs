@@ -17,6 +17,7 @@ pub mod histogram;
 pub mod host;
 pub mod ladder;
 pub mod memory;
+pub mod prefix;
 pub mod reason;
 pub mod walk;
 pub mod word;

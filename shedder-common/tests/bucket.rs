@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use shedder_common::bucket::{
-    Admission, Place, Rate, SKEW, Set, WAYS, give_back, live, peek, take, take_shared,
+    Admission, Look, Place, Rate, SKEW, Set, WAYS, give_back, live, look, take, take_shared,
 };
 use shedder_common::word::Word;
 use std::sync::Barrier;
@@ -15,6 +15,15 @@ const TURN: u64 = 1 << 48;
 
 fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// What a look says that charges nothing.
+fn peek(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
+    match look(set, place, rate, amount, now, horizon) {
+        Look::Enough(_) => Admission::Admitted,
+        Look::Refused => Admission::Refused,
+        Look::NoPlace => Admission::NoPlace,
+    }
 }
 
 fn place(tag: u64, first: usize) -> Place {

@@ -1,18 +1,20 @@
 //! What the verdict asks for, answered from maps.
 
+use core::cell::Cell;
+
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use shedder_common::abi::{
     Control, Event, Kills, OFFERED_PLACES, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy, Shared,
 };
 use shedder_common::bucket::Set;
 use shedder_common::flows::Segment;
-use shedder_common::ladder::{Direction, Env, Table};
+use shedder_common::ladder::{self, Direction, Env, Rule, Table};
 use shedder_common::walk::Cursor;
 
 use crate::counters::count_event;
 use crate::index::below;
 use crate::maps;
-use crate::measure::Frame;
+use crate::ticks;
 
 /// Filled in by the loader before the verifier reads it, and frozen. In a map of its own, of just its size.
 #[unsafe(no_mangle)]
@@ -22,10 +24,14 @@ static POLICY: Policy = {
     unsafe { core::mem::zeroed() }
 };
 
-/// The maps of this object, and the frame that a program was called for.
-pub struct Maps<F>(pub F);
+/// The maps of this object.
+#[derive(Default)]
+pub struct Maps {
+    /// Whether what was kept of the frame is to be measured, since it passes.
+    pub measures: Cell<bool>,
+}
 
-impl Maps<()> {
+impl Maps {
     /// The policy, by a way that keeps the compiler from taking the zeros above for its value.
     #[inline(always)]
     pub fn policy() -> &'static Policy {
@@ -39,7 +45,7 @@ impl Maps<()> {
     }
 }
 
-impl<F: Frame> Env for Maps<F> {
+impl Env for Maps {
     #[inline(always)]
     fn policy(&self) -> &Policy {
         Maps::policy()
@@ -47,14 +53,18 @@ impl<F: Frame> Env for Maps<F> {
 
     #[inline(always)]
     fn now(&self) -> u64 {
-        // SAFETY: helpers without arguments.
-        unsafe {
-            if Maps::policy().flags & Policy::PRECISE_CLOCK != 0 {
-                bpf_ktime_get_ns()
-            } else {
-                bpf_ktime_get_coarse_ns()
-            }
+        if Maps::policy().flags & Policy::PRECISE_CLOCK != 0 {
+            // SAFETY: a helper without arguments.
+            unsafe { bpf_ktime_get_ns() }
+        } else {
+            ticks::now()
         }
+    }
+
+    #[inline(always)]
+    fn deadline_clock(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]
@@ -91,16 +101,21 @@ impl<F: Frame> Env for Maps<F> {
         maps::UDP_FLOWS.get(set)
     }
 
+    type Entry<'e> = u32;
+
     #[inline(always)]
-    fn prefix4(&self, prefix: &Prefix4) -> Option<&PrefixPolicy> {
-        // SAFETY: nobody writes to this map once the program that reads it is attached.
-        unsafe { maps::PREFIXES4.get(prefix) }
+    fn prefix4(&self, prefix: &Prefix4) -> Option<u32> {
+        found(maps::PREFIXES4.get(Maps::policy().prefix_hash4.set_of(prefix))?.find(prefix))
     }
 
     #[inline(always)]
-    fn prefix6(&self, prefix: &Prefix6) -> Option<&PrefixPolicy> {
-        // SAFETY: as in `prefix4`.
-        unsafe { maps::PREFIXES6.get(prefix) }
+    fn prefix6(&self, prefix: &Prefix6) -> Option<u32> {
+        found(maps::PREFIXES6.get(Maps::policy().prefix_hash6.set_of(prefix))?.find(prefix))
+    }
+
+    #[inline(always)]
+    fn rule(&self, entry: Option<u32>) -> Option<Rule<'_>> {
+        maps::RULES.get(entry.unwrap_or(0)).map(Some)
     }
 
     #[inline(always)]
@@ -128,6 +143,11 @@ impl<F: Frame> Env for Maps<F> {
     }
 
     #[inline(always)]
+    fn give_back(&self, hash: u64, now: u64, length: u64, opens: bool) {
+        shedder_give_back(hash, now, length, opens as u32);
+    }
+
+    #[inline(always)]
     fn keep(&self, segment: Option<&Segment>) {
         let Some(kept) = maps::KEPT.get_ptr_mut(0) else { return };
         // SAFETY: the pointer is this CPU's own value, and programs on one CPU do not interrupt each other.
@@ -140,9 +160,20 @@ impl<F: Frame> Env for Maps<F> {
 
     #[inline(always)]
     fn measure<C: Cursor>(&self, _: Direction, _: C) {
-        // Each frame goes one way only, and knows its bytes also where the cursor does not reach them.
-        if maps::KEPT.get(0).is_some_and(|kept| kept.is_any != 0) {
-            self.0.measure();
-        }
+        self.measures.set(maps::KEPT.get(0).is_some_and(|kept| kept.is_any != 0));
     }
+}
+
+/// An entry, where it is one.
+#[inline(always)]
+fn found(entry: u32) -> Option<u32> {
+    if entry == 0 { None } else { Some(entry) }
+}
+
+/// [`ladder::give_back`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn shedder_give_back(hash: u64, now: u64, length: u64, opens: u32) -> u32 {
+    ladder::give_back(&Maps::default(), hash, now, length, opens != 0);
+    0
 }

@@ -8,11 +8,13 @@ use shedder_common::abi::{ABI_VERSION, MAGIC};
 
 use crate::env::Maps;
 use crate::maps::META;
+use crate::ticks;
 
-/// Passes where the programs, the policy that was frozen into them and the maps that they were given are of one ABI.
+/// Sets the clock of the programs that it was loaded with. Passes where they, the policy that was frozen into them and the maps that they were given are of one ABI.
 #[xdp]
 #[inline(always)]
 pub fn shedder_handshake(ctx: XdpContext) -> u32 {
+    ticks::set();
     let policy = Maps::policy();
     let (magic, abi) = META.get(0).map_or((0, 0), |meta| (meta.magic, meta.abi));
     if magic != MAGIC || abi != ABI_VERSION || policy.abi != ABI_VERSION {

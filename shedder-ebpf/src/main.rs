@@ -11,11 +11,13 @@ mod handshake;
 mod index;
 mod maps;
 mod measure;
+mod ticks;
 
 use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{__sk_buff, xdp_action, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use shedder_common::abi::Policy;
 use shedder_common::ladder::{self, Direction};
 
 use crate::counters::count;
@@ -26,18 +28,85 @@ use crate::frame::{linear_of_skb, xdp_length};
 #[xdp(frags)]
 #[inline(always)]
 pub fn shedder_ingress(ctx: XdpContext) -> u32 {
-    let length = xdp_length(&ctx);
-    let reason = ladder::ingress(&Maps(ctx.ctx), frame::Cursor::new(ctx.data(), ctx.data_end()), length);
-    if count(Direction::Ingress, reason, length) { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }
+    if !is_measuring() {
+        return judge_arriving(ctx.ctx).action();
+    }
+    let judged = Judged(shedder_judge_arriving(ctx.ctx));
+    if judged.is_measured() {
+        measure::shedder_arrived(ctx.ctx);
+    }
+    judged.action()
 }
 
 /// Judges what leaves, and learns whom this host answers.
 #[classifier]
 #[inline(always)]
 pub fn shedder_egress(ctx: TcContext) -> i32 {
-    let length = ctx.len() as usize;
-    let reason = ladder::egress(&Maps(ctx.skb.skb), linear_of_skb(&ctx), length);
-    if count(Direction::Egress, reason, length) { TCX_NEXT } else { TCX_DROP }
+    if !is_measuring() {
+        return judge_leaving(ctx.skb.skb).action() as i32;
+    }
+    let judged = Judged(shedder_judge_leaving(ctx.skb.skb));
+    if judged.is_measured() {
+        measure::shedder_left(ctx.skb.skb);
+    }
+    judged.action() as i32
+}
+
+/// Whether a service is measured: known when the program is loaded, so that the verifier takes one of both ways out.
+/// What is measured is judged in a function of its own, so that the stack of the one is free when the other needs it.
+#[inline(always)]
+fn is_measuring() -> bool {
+    Maps::policy().flags & Policy::MEASURED != 0
+}
+
+/// An action, and above its 32 bits whether the frame is measured.
+struct Judged(u64);
+
+impl Judged {
+    #[inline(always)]
+    fn new(action: u32, maps: &Maps) -> Judged {
+        Judged(action as u64 | (maps.measures.get() as u64) << 32)
+    }
+
+    #[inline(always)]
+    fn action(&self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline(always)]
+    fn is_measured(&self) -> bool {
+        self.0 >> 32 != 0
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn shedder_judge_arriving(ctx: *mut xdp_md) -> u64 {
+    judge_arriving(ctx).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn shedder_judge_leaving(ctx: *mut __sk_buff) -> u64 {
+    judge_leaving(ctx).0
+}
+
+#[inline(always)]
+fn judge_arriving(ctx: *mut xdp_md) -> Judged {
+    let ctx = XdpContext::new(ctx);
+    let (maps, length) = (Maps::default(), xdp_length(&ctx));
+    let reason = ladder::ingress(&maps, frame::Cursor::new(ctx.data(), ctx.data_end()), length);
+    let passes = count(Direction::Ingress, reason, length);
+    Judged::new(if passes { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }, &maps)
+}
+
+#[inline(always)]
+fn judge_leaving(ctx: *mut __sk_buff) -> Judged {
+    let ctx = TcContext::new(ctx);
+    let (maps, length) = (Maps::default(), ctx.len() as usize);
+    let reason = ladder::egress(&maps, linear_of_skb(&ctx), length);
+    let passes = count(Direction::Egress, reason, length);
+    Judged::new(if passes { TCX_NEXT } else { TCX_DROP } as u32, &maps)
 }
 
 #[cfg(not(test))]

@@ -1,13 +1,14 @@
 //! The maps, as `shedder_common::abi` describes them. Sizes that depend on the configuration are set by the loader.
 
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, PerCpuArray};
 use shedder_common::abi::{
     Control, FLOW_SETS, FlowSet, Interface, InterfaceCounters, Kills, MAX_INTERFACES, MAX_SERVICES, Measured,
     Meta, Offered, Ports, Prefix4, Prefix6, PrefixPolicy, Service, Shared,
 };
 use shedder_common::bucket::Set;
+use shedder_common::prefix::PrefixSet;
 
 use crate::measure::{Kept, Search};
 
@@ -43,9 +44,11 @@ pub static SERVICES: Array<Service> = Array::with_max_entries(MAX_SERVICES as u3
 // Policy: made anew with each configuration.
 
 #[map]
-pub static PREFIXES4: HashMap<Prefix4, PrefixPolicy> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static PREFIXES4: Array<PrefixSet<Prefix4>> = Array::with_max_entries(1, 0);
 #[map]
-pub static PREFIXES6: HashMap<Prefix6, PrefixPolicy> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static PREFIXES6: Array<PrefixSet<Prefix6>> = Array::with_max_entries(1, 0);
+#[map]
+pub static RULES: Array<PrefixPolicy> = Array::with_max_entries(1, 0);
 #[map]
 pub static PORTS: Array<Ports> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]

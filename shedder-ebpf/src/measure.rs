@@ -19,9 +19,6 @@ pub trait Frame: Copy {
 
     /// [`Meter::scan`].
     fn scan(self, at: u32, length: u32, answers: u32) -> Found;
-
-    /// Takes note of what was kept of the frame, which passes.
-    fn measure(self);
 }
 
 impl Frame for *mut xdp_md {
@@ -35,11 +32,6 @@ impl Frame for *mut xdp_md {
     fn scan(self, at: u32, length: u32, answers: u32) -> Found {
         Found(shedder_search_arriving(self, at, length, answers))
     }
-
-    #[inline(always)]
-    fn measure(self) {
-        shedder_arrived(self);
-    }
 }
 
 impl Frame for *mut __sk_buff {
@@ -52,11 +44,6 @@ impl Frame for *mut __sk_buff {
     #[inline(always)]
     fn scan(self, at: u32, length: u32, answers: u32) -> Found {
         Found(shedder_search_leaving(self, at, length, answers))
-    }
-
-    #[inline(always)]
-    fn measure(self) {
-        shedder_left(self);
     }
 }
 
@@ -72,7 +59,7 @@ pub struct Kept {
 /// Takes note of what arrives: [`flows::arrived`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn shedder_arrived(ctx: *mut xdp_md) -> u32 {
+pub extern "C" fn shedder_arrived(ctx: *mut xdp_md) -> u32 {
     if let Some(kept) = maps::KEPT.get(0) {
         flows::arrived(&InKernel(ctx), &kept.segment);
     }
@@ -82,7 +69,7 @@ extern "C" fn shedder_arrived(ctx: *mut xdp_md) -> u32 {
 /// Takes note of what leaves: [`flows::left`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn shedder_left(ctx: *mut __sk_buff) -> u32 {
+pub extern "C" fn shedder_left(ctx: *mut __sk_buff) -> u32 {
     if let Some(kept) = maps::KEPT.get(0) {
         flows::left(&InKernel(ctx), &kept.segment);
     }
@@ -203,9 +190,6 @@ impl Frame for () {
     fn scan(self, _: u32, _: u32, _: u32) -> Found {
         Found::default()
     }
-
-    #[inline(always)]
-    fn measure(self) {}
 }
 
 impl<F: Frame> Meter for InKernel<F> {

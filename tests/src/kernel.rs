@@ -8,7 +8,7 @@ mod bare;
 pub use bare::bare_drop;
 
 use crate::shedder::Shedder;
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use bytemuck::Zeroable;
@@ -17,7 +17,9 @@ use shedder_common::abi::{
     Prefix4, Prefix6, PrefixPolicy, ServiceControl, maps,
 };
 use shedder_common::flows::{self, Outstanding};
+use shedder_common::prefix::{Prefix, PrefixSet};
 use shedder_common::reason::{REASONS, Reason};
+use std::collections::HashMap;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -94,6 +96,11 @@ impl Attached {
         &self.ingress
     }
 
+    /// The program that judges what leaves.
+    pub fn egress(&self) -> &SchedClassifier {
+        &self.egress
+    }
+
     /// Whether a frame that arrives passes. It has [`SHORTEST`] bytes or more.
     pub fn receives(&self, frame: &[u8]) -> bool {
         run(&self.ingress, frame, 1) == XDP_PASS
@@ -161,13 +168,23 @@ impl Attached {
     }
 
     /// What holds for IPv4 prefixes.
-    pub fn prefixes4(&self) -> std::collections::HashMap<Prefix4, PrefixPolicy> {
-        prefixes(&self.policy_pins.join(maps::PREFIXES4))
+    pub fn prefixes4(&self) -> HashMap<Prefix4, PrefixPolicy> {
+        self.prefixes(maps::PREFIXES4)
     }
 
     /// What holds for IPv6 prefixes.
-    pub fn prefixes6(&self) -> std::collections::HashMap<Prefix6, PrefixPolicy> {
-        prefixes(&self.policy_pins.join(maps::PREFIXES6))
+    pub fn prefixes6(&self) -> HashMap<Prefix6, PrefixPolicy> {
+        self.prefixes(maps::PREFIXES6)
+    }
+
+    fn prefixes<P: Prefix + std::hash::Hash>(&self, name: &str) -> HashMap<P, PrefixPolicy>
+    where
+        PrefixSet<P>: bytemuck::Pod,
+    {
+        let rules: Vec<PrefixPolicy> = entries(&self.policy_pins.join(maps::RULES));
+        let sets: Vec<PrefixSet<P>> = entries(&self.policy_pins.join(name));
+        let ways = sets.iter().flat_map(|set| set.prefixes.into_iter().zip(set.entries));
+        ways.filter(|(_, entry)| *entry != 0).map(|(prefix, entry)| (prefix, rules[entry as usize])).collect()
     }
 
     /// Which ports belong to services.
@@ -295,15 +312,9 @@ fn open(pin: &Path) -> MapData {
     MapData::from_pin(pin).unwrap_or_else(|error| panic!("{} is no map: {error}", pin.display()))
 }
 
-fn prefixes<K: bytemuck::Pod + Eq + std::hash::Hash>(
-    pin: &Path,
-) -> std::collections::HashMap<K, PrefixPolicy> {
-    let map: HashMap<_, Value<K>, Value<PrefixPolicy>> =
-        HashMap::try_from(Map::HashMap(open(pin))).expect("the prefixes' shape");
-    map.iter()
-        .map(|entry| entry.expect("an entry can be read"))
-        .map(|(key, value)| (key.0, value.0))
-        .collect()
+fn entries<T: bytemuck::Pod>(pin: &Path) -> Vec<T> {
+    let map: Array<_, Value<T>> = Array::try_from(Map::Array(open(pin))).expect("an array of that shape");
+    map.iter().map(|entry| entry.expect("an entry can be read").0).collect()
 }
 
 fn words<const N: usize>(pin: &Path) -> [u64; N] {

@@ -4,6 +4,7 @@
 //! Everything here stays inside namespaces that it made itself, is bounded in time and number, and is removed when
 //! its value is dropped; what a run that was killed left behind is removed by the next.
 
+pub mod accuracy;
 pub mod bpf;
 pub mod dialogue;
 pub mod endpoint;
@@ -18,6 +19,7 @@ pub mod measured;
 pub mod netns;
 pub mod privileged;
 pub mod process;
+pub mod programs;
 pub mod random;
 pub mod server;
 pub mod shedder;

@@ -43,13 +43,19 @@ fn build() -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Shedder<'a> {
     network: &'a Network,
+    binary: PathBuf,
     pins: PathBuf,
 }
 
 impl<'a> Shedder<'a> {
     /// On the network's server, attached to nothing yet.
     pub fn new(network: &'a Network) -> Shedder<'a> {
-        Shedder { network, pins: network.bpffs().join("shedder") }
+        Shedder::of(network, binary())
+    }
+
+    /// The same, of this binary.
+    pub fn of(network: &'a Network, binary: &Path) -> Shedder<'a> {
+        Shedder { network, binary: binary.to_owned(), pins: network.bpffs().join("shedder") }
     }
 
     /// Its directory of pins.
@@ -67,7 +73,7 @@ impl<'a> Shedder<'a> {
 
     /// A command on the server.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.network.server.command(binary());
+        let mut command = self.network.server.command(&self.binary);
         command.args(arguments).arg("--bpffs").arg(&self.pins);
         command
     }

@@ -18,6 +18,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use shedder_tests::netns::Network;
+use shedder_tests::shedder::Shedder;
+use shedder_tests::{privileged, programs};
 use steps::Steps;
 
 /// The tasks of this repository.
@@ -96,7 +99,8 @@ fn run(task: &Task, root: &Path) -> Result<()> {
         }
         Task::Build => {
             setup::programs(root)?;
-            build().map(|_| ())
+            let shedder = build()?;
+            print_sizes(&shedder)
         }
         Task::Check => verify::check(root),
         Task::Test => verify::test(root),
@@ -142,6 +146,20 @@ fn build() -> Result<PathBuf> {
     println!("xtask: {} ({:.1} MiB)", binary.display(), bytes as f64 / f64::from(1 << 20));
     println!("xtask: it carries its programs: where it runs, no compiler and no other file is needed");
     Ok(binary)
+}
+
+/// Prints how large the programs are, where they can be loaded.
+fn print_sizes(shedder: &Path) -> Result<()> {
+    if let Some(missing) = privileged::missing() {
+        println!("xtask: the size of its programs, and what the verifier followed, is not known: {missing}");
+        return Ok(());
+    }
+    let network = Network::new("xtask-build")?;
+    for program in programs::hold(&Shedder::of(&network, shedder))? {
+        let warning = if program.fits() { "" } else { ": GROWN, which fails a test" };
+        println!("xtask: {program}{warning}");
+    }
+    Ok(())
 }
 
 /// Where cargo leaves what it compiles under this profile: beside where it left this program.

@@ -10,7 +10,7 @@ use crate::abi::{
 use crate::bucket::Set;
 use crate::class::PRIORITIES;
 use crate::flows::{self, CHUNK, Ending, Found, Meter, Scan, Segment, WINDOW};
-use crate::ladder::{Direction, Env, Table};
+use crate::ladder::{self, Direction, Env, Rule, Table};
 use crate::walk::Cursor;
 use bytemuck::Zeroable;
 use std::boxed::Box;
@@ -155,6 +155,10 @@ impl Env for Host {
         self.now.get()
     }
 
+    fn deadline_clock(&self) -> u64 {
+        self.now.get()
+    }
+
     fn kills(&self) -> Option<&Kills> {
         Some(&self.kills)
     }
@@ -179,12 +183,18 @@ impl Env for Host {
         self.udp_flows.get(set as usize)
     }
 
+    type Entry<'e> = &'e PrefixPolicy;
+
     fn prefix4(&self, prefix: &Prefix4) -> Option<&PrefixPolicy> {
         self.prefixes4.get(prefix)
     }
 
     fn prefix6(&self, prefix: &Prefix6) -> Option<&PrefixPolicy> {
         self.prefixes6.get(prefix)
+    }
+
+    fn rule<'e>(&'e self, entry: Option<&'e PrefixPolicy>) -> Option<Rule<'e>> {
+        Some(entry)
     }
 
     fn tcp_service(&self, port: u16) -> PortEntry {
@@ -203,6 +213,10 @@ impl Env for Host {
 
     fn count_event(&self, event: Event) {
         self.events.borrow_mut()[event as usize] += 1;
+    }
+
+    fn give_back(&self, hash: u64, now: u64, length: u64, opens: bool) {
+        ladder::give_back(self, hash, now, length, opens);
     }
 
     fn keep(&self, segment: Option<&Segment>) {

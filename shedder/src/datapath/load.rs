@@ -6,7 +6,7 @@ use super::state::Value;
 use super::sys::{self, MapShape};
 use crate::config::Protocol;
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData};
+use aya::maps::{Array, Map, MapData};
 use aya::programs::{ProgramError, ProgramType, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
@@ -101,17 +101,17 @@ impl Programs {
 
 impl Generation<'_> {
     /// How many entries each map has that the configuration sizes.
-    fn sizes(&self) -> [(&'static str, u32); 9] {
+    fn sizes(&self) -> [(&'static str, u32); 10] {
         let sets = self.compiled.bucket_sets;
-        let at_least_one = |count: usize| count.max(1) as u32;
         [
             (maps::PACKETS, sets.packets),
             (maps::BYTES, sets.bytes),
             (maps::NEW_FLOWS, sets.new_flows),
             (maps::PROVEN, MEMORY_SETS),
             (maps::UDP_FLOWS, MEMORY_SETS),
-            (maps::PREFIXES4, at_least_one(self.compiled.prefixes4.len())),
-            (maps::PREFIXES6, at_least_one(self.compiled.prefixes6.len())),
+            (maps::PREFIXES4, self.compiled.prefixes4.len() as u32),
+            (maps::PREFIXES6, self.compiled.prefixes6.len() as u32),
+            (maps::RULES, self.compiled.rules.len() as u32),
             (maps::OFFERED, self.compiled.offered_slots),
             (maps::MEASURED, self.compiled.offered_slots),
         ]
@@ -173,14 +173,9 @@ impl Generation<'_> {
             MapData::from_pin(self.pins.policy_map(self.number, name))
                 .with_context(|| format!("cannot open the map {name}"))
         };
-        let mut prefixes4 = BpfHashMap::try_from(Map::HashMap(open(maps::PREFIXES4)?))?;
-        for (prefix, policy) in &self.compiled.prefixes4 {
-            prefixes4.insert(Value(*prefix), Value(*policy), 0).context("cannot write an IPv4 prefix")?;
-        }
-        let mut prefixes6 = BpfHashMap::try_from(Map::HashMap(open(maps::PREFIXES6)?))?;
-        for (prefix, policy) in &self.compiled.prefixes6 {
-            prefixes6.insert(Value(*prefix), Value(*policy), 0).context("cannot write an IPv6 prefix")?;
-        }
+        fill_array(open(maps::PREFIXES4)?, &self.compiled.prefixes4).context("cannot write IPv4 prefixes")?;
+        fill_array(open(maps::PREFIXES6)?, &self.compiled.prefixes6).context("cannot write IPv6 prefixes")?;
+        fill_array(open(maps::RULES)?, &self.compiled.rules).context("cannot write rules")?;
         let mut ports = Box::new(Ports::zeroed());
         for (protocol, port, entry) in &self.compiled.ports {
             let table = match protocol {
@@ -189,9 +184,18 @@ impl Generation<'_> {
             };
             table[*port as usize] = entry.0;
         }
-        let mut map = Array::try_from(Map::Array(open(maps::PORTS)?))?;
-        map.set(0, Value(*ports), 0).context("cannot write the table of ports")
+        fill_array(open(maps::PORTS)?, std::slice::from_ref(&*ports))
+            .context("cannot write the table of ports")
     }
+}
+
+/// Writes all entries of an array map.
+fn fill_array<T: bytemuck::Pod>(map: MapData, entries: &[T]) -> Result<()> {
+    let mut map = Array::try_from(Map::Array(map))?;
+    for (index, entry) in (0..).zip(entries) {
+        map.set(index, Value(*entry), 0)?;
+    }
+    Ok(())
 }
 
 /// Looks for the youngest thing that the programs need of the kernel, before anything is changed. A kernel older than

@@ -9,6 +9,7 @@ mod measured;
 mod netlink;
 mod pins;
 mod policy;
+mod prefixes;
 mod state;
 mod sys;
 

@@ -1,5 +1,6 @@
 //! From a configuration to what a program is loaded with. Pure: nothing here touches a map.
 
+use super::prefixes;
 use crate::config::{Config, Mode, Posture, Protocol, Rates, Rule, Shed, Signal, Since};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use shedder_common::abi::{
@@ -11,6 +12,7 @@ use shedder_common::class::Class;
 use shedder_common::hash::HashKey;
 use shedder_common::ladder::upper_bits;
 use shedder_common::memory;
+use shedder_common::prefix::PrefixSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -27,8 +29,10 @@ const LONGEST_FRAME: u64 = 1 << 19;
 pub(super) struct Compiled {
     /// Of every interface; only `interface` differs.
     pub(super) policy: Policy,
-    pub(super) prefixes4: Vec<(Prefix4, PrefixPolicy)>,
-    pub(super) prefixes6: Vec<(Prefix6, PrefixPolicy)>,
+    pub(super) prefixes4: Vec<PrefixSet<Prefix4>>,
+    pub(super) prefixes6: Vec<PrefixSet<Prefix6>>,
+    /// By the entries of the prefixes, which count from 1; before them, what holds for everybody else.
+    pub(super) rules: Vec<PrefixPolicy>,
     /// UDP or TCP, port, entry.
     pub(super) ports: Vec<(Protocol, u16, PortEntry)>,
     /// Slots that the distribution of offered priorities needs: the services' and one more.
@@ -71,16 +75,20 @@ pub(super) fn compile(config: &Config, slots: &[u8], key: HashKey, tick: Duratio
     flag(!config.lifelines.is_empty(), Policy::LIFELINES);
     flag(config.services.iter().any(|service| service.signal.is_passive()), Policy::MEASURED);
 
-    let mut prefixes4 = Vec::new();
-    let mut prefixes6 = Vec::new();
+    let (mut keys4, mut keys6) = (Vec::new(), Vec::new());
+    let (mut rules4, mut rules6) = (Vec::new(), Vec::new());
     for (net, policy) in prefixes {
         match net {
-            IpNet::V4(net) => prefixes4.push((key4(net), policy)),
-            IpNet::V6(net) => prefixes6.push((key6(net), policy)),
-        }
+            IpNet::V4(net) => (keys4.push(key4(net)), rules4.push(policy)),
+            IpNet::V6(net) => (keys6.push(key6(net)), rules6.push(policy)),
+        };
     }
-    let (lengths4, length_count4) = lengths(prefixes4.iter().map(|(prefix, _)| prefix.length));
-    let (lengths6, length_count6) = lengths(prefixes6.iter().map(|(prefix, _)| prefix.length as u32));
+    let (lengths4, length_count4) = lengths(keys4.iter().map(|prefix| prefix.length));
+    let (lengths6, length_count6) = lengths(keys6.iter().map(|prefix| prefix.length as u32));
+    let (prefix_hash4, prefixes4) = prefixes::table(&keys4, 1);
+    let (prefix_hash6, prefixes6) = prefixes::table(&keys6, 1 + keys4.len() as u32);
+    let everybody = PrefixPolicy { limits: default_limits, ..PrefixPolicy::default() };
+    let rules = [everybody].into_iter().chain(rules4).chain(rules6).collect();
     let ports = config.services.iter().zip(slots).map(|(service, &slot)| {
         let entry = PortEntry::new(slot, service.class as u8, service.shed == Shed::Packets);
         let entry = match service.signal {
@@ -109,6 +117,8 @@ pub(super) fn compile(config: &Config, slots: &[u8], key: HashKey, tick: Duratio
             length_count6,
             lengths4,
             lengths6,
+            prefix_hash4,
+            prefix_hash6,
             offered_none,
             key,
             source_mask6: [upper_bits(source_bits), upper_bits(source_bits.saturating_sub(64))],
@@ -118,9 +128,11 @@ pub(super) fn compile(config: &Config, slots: &[u8], key: HashKey, tick: Duratio
             proven_ttl: ttl(config.newcomers.proven_for),
             udp_flow_ttl: ttl(UDP_FLOW_TTL),
             rotation: nanos(config.rotation),
+            tick: nanos(tick),
         },
         prefixes4,
         prefixes6,
+        rules,
         ports: ports.collect(),
         offered_slots: offered_none + 1,
         bucket_sets: BucketSets { packets: sets(&packets), bytes: sets(&bytes), new_flows: sets(&new_flows) },
