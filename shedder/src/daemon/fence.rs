@@ -181,3 +181,54 @@ fn filter_system_calls() -> Result<()> {
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![makes_user])?]);
     filter(rules, libc::EPERM)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+    use std::process::Command;
+
+    /// Behind a fence, on a thread that ends with it.
+    fn fenced<T: Send>(pins: &Path, push: &Path, work: impl FnOnce(&Fence) -> T + Send) -> T {
+        let work = || {
+            begin().unwrap();
+            let fence = Fence::complete(&Pins::new(pins), push).unwrap();
+            work(&fence)
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    #[test]
+    fn behind_the_fence_files_change_only_inside_and_nothing_runs() {
+        let place = tempfile::tempdir().unwrap();
+        let [pins, push, outside] = ["pins", "run", "outside"].map(|name| place.path().join(name));
+        [&pins, &push, &outside].into_iter().for_each(|directory| fs::create_dir(directory).unwrap());
+        fs::write(outside.join("kept"), "text").unwrap();
+        fenced(&pins, &push.join("push.sock"), |fence| {
+            let denied =
+                |what: &str, kind: ErrorKind| assert_eq!(kind, ErrorKind::PermissionDenied, "{what}");
+            for inside in [&pins, &push] {
+                fs::write(inside.join("made"), "text").unwrap();
+                fs::remove_file(inside.join("made")).unwrap();
+            }
+            denied("making a file", fs::write(outside.join("made"), "text").unwrap_err().kind());
+            denied("changing a file", fs::write(outside.join("kept"), "other").unwrap_err().kind());
+            denied("removing a file", fs::remove_file(outside.join("kept")).unwrap_err().kind());
+            assert_eq!(fs::read(outside.join("kept")).unwrap(), b"text", "reading is free");
+            denied("running a program", Command::new("/bin/true").status().unwrap_err().kind());
+            denied("listening", TcpListener::bind(("127.0.0.1", 0)).unwrap_err().kind());
+            // A namespace of users would be a place to be root in.
+            let made = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER);
+            assert_eq!(made, Err(nix::errno::Errno::EPERM));
+            let held = caps::read(None, CapSet::Permitted).unwrap();
+            assert!(held.iter().all(|capability| KEPT.contains(capability)), "{held:?}");
+            assert!(fence.admits(&push.join("other.sock")) && !fence.admits(&outside.join("push.sock")));
+            // Threads can be made all the same.
+            std::thread::spawn(|| ()).join().unwrap();
+        });
+    }
+}

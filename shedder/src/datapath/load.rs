@@ -206,11 +206,14 @@ fn fill_array<T: bytemuck::Pod>(map: MapData, entries: &[T]) -> Result<()> {
 pub(super) fn require_kernel() -> Result<()> {
     let needed = BpfHelper::BPF_FUNC_xdp_get_buff_len;
     // Where that cannot be found out, loading will say why.
-    if let Ok(false) = is_helper_supported(ProgramType::Xdp, needed) {
+    judge_kernel(is_helper_supported(ProgramType::Xdp, needed).unwrap_or(true), &kernel_release())
+}
+
+fn judge_kernel(has_buff_len: bool, release: &str) -> Result<()> {
+    if !has_buff_len {
         bail!(
-            "this kernel ({}) is too old: it lacks bpf_xdp_get_buff_len and XDP on frames in several buffers, which \
-             came with Linux 5.18; {OLDEST} or later is needed",
-            kernel_release()
+            "this kernel ({release}) is too old: it lacks bpf_xdp_get_buff_len and XDP on frames in several buffers, which \
+             came with Linux 5.18; {OLDEST} or later is needed"
         );
     }
     Ok(())
@@ -266,4 +269,36 @@ pub(super) fn io_error_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> O
         cause = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_judged_by_what_it_lacks_and_told_what_it_is_and_what_is_needed() {
+        let said = judge_kernel(false, "5.10.0-46-amd64").unwrap_err().to_string();
+        for part in [
+            "this kernel (5.10.0-46-amd64) is too old",
+            "bpf_xdp_get_buff_len",
+            "Linux 6.1 or later is needed",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(!said.contains('\n'), "one sentence: {said}");
+        // A distribution may have brought it to an older one.
+        assert!(judge_kernel(true, "5.14.0-611.el9").is_ok());
+    }
+
+    #[test]
+    fn a_program_that_the_verifier_refuses_is_a_defect_where_the_kernel_is_new_enough() {
+        let refused = ProgramError::LoadError {
+            io_error: std::io::Error::from_raw_os_error(libc::EINVAL),
+            verifier_log: aya_obj::VerifierLog::new("first\nR1 invalid mem access".into()),
+        };
+        let said = explain(refused.into()).to_string();
+        for part in [kernel_release().as_str(), OLDEST, "R1 invalid mem access"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
 }
