@@ -34,11 +34,11 @@ const MANNERS: [(&str, Manners); 5] = [
         Ok(())
     }),
     ("redirects", |stream, _| {
-        stream.read(&mut [0; 1024])?;
+        let _ = stream.read(&mut [0; 1024])?;
         stream.write_all(b"HTTP/1.1 302 Found\r\nlocation: /again\r\ncontent-length: 0\r\n\r\n")
     }),
     ("endless-body", |stream, done| {
-        stream.read(&mut [0; 1024])?;
+        let _ = stream.read(&mut [0; 1024])?;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         while !done.load(Ordering::Relaxed) {
             stream.write_all(&[b'x'; 4096])?;
@@ -46,7 +46,7 @@ const MANNERS: [(&str, Manners); 5] = [
         Ok(())
     }),
     ("endless-head", |stream, done| {
-        stream.read(&mut [0; 1024])?;
+        let _ = stream.read(&mut [0; 1024])?;
         stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
         while !done.load(Ordering::Relaxed) {
             stream.write_all(&b"x-again: and again\r\n".repeat(100))?;
