@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use shedder_common::abi::{
-    Control, Event, Kills, OFFERED_PLACES, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy, Shared,
+    Control, Event, Kills, OFFERED_PLACES, Policy, PortEntry, Prefix4, Prefix6, Shared,
 };
 use shedder_common::bucket::Set;
 use shedder_common::flows::Segment;
