@@ -44,12 +44,23 @@ fn build() -> Result<PathBuf> {
 pub struct Shedder<'a> {
     network: &'a Network,
     pins: PathBuf,
+    binary: PathBuf,
 }
 
 impl<'a> Shedder<'a> {
     /// On the network's server, attached to nothing yet.
     pub fn new(network: &'a Network) -> Shedder<'a> {
-        Shedder { network, pins: network.bpffs().join("shedder") }
+        Shedder::of_build(network, binary().to_owned())
+    }
+
+    /// The same with another build, on the same pins.
+    pub fn of_build(network: &'a Network, binary: PathBuf) -> Shedder<'a> {
+        Shedder { network, pins: network.bpffs().join("shedder"), binary }
+    }
+
+    /// The network on whose server it is.
+    pub fn network(&self) -> &Network {
+        self.network
     }
 
     /// Its directory of pins.
@@ -67,7 +78,7 @@ impl<'a> Shedder<'a> {
 
     /// A command on the server.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.network.server.command(binary());
+        let mut command = self.network.server.command(&self.binary);
         command.args(arguments).arg("--bpffs").arg(&self.pins);
         command
     }
