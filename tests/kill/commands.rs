@@ -9,7 +9,7 @@ use shedder_tests::traffic::Traffic;
 use std::process::Stdio;
 
 #[test]
-fn of_many_commands_at_once_one_is_in_force_and_a_last_kill_holds() {
+fn of_sixty_four_commands_at_once_beside_a_running_loop_one_is_in_force_and_a_last_kill_holds() {
     if !privileged::require() {
         return;
     }
@@ -27,7 +27,7 @@ fn of_many_commands_at_once_one_is_in_force_and_a_last_kill_holds() {
         &["shed", "25", "--for", "2h"],
         &["resume"],
     ];
-    let running = commands.iter().cycle().take(32).map(|arguments| {
+    let running = commands.iter().cycle().take(64).map(|arguments| {
         let mut command = shedder.command(arguments);
         (arguments, command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     });

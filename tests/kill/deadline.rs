@@ -17,8 +17,14 @@ fn word(shedder: &Shedder<'_>) -> u64 {
     u64::from_ne_bytes(kills[..8].try_into().unwrap())
 }
 
+/// How late a kill may end, by the coarse clock and the spacing of the traffic.
+const LATE: Duration = Duration::from_millis(50);
+
+/// On a machine that is busy with something else, one attempt in so many has to be in time.
+const ATTEMPTS: usize = 4;
+
 #[test]
-fn a_kill_with_a_deadline_ends_by_itself_without_a_daemon() {
+fn a_kill_with_a_deadline_ends_by_itself_within_50_ms_without_a_daemon() {
     if !privileged::require() {
         return;
     }
@@ -27,14 +33,26 @@ fn a_kill_with_a_deadline_ends_by_itself_without_a_daemon() {
     crash(shedder.ready_daemon(BARE).unwrap());
     let traffic = Traffic::inward_of_both_families(&network, network.link(), 4000, 2_000).unwrap();
     traffic.arrive_more();
-    let start = now();
-    shedder.ok(&["kill", "--for", "2s"]);
-    let end = now();
-    until("the kill to end", || traffic.arrivals().first_since(end).is_some());
-    let first = traffic.arrivals().first_since(end).unwrap();
-    assert!(first >= start + Duration::from_secs(2), "ended {:?} after the command's start", first - start);
-    println!("kill --for 2s: the first packet {:?} after the command's start", first - start);
-    assert_eq!(status(&shedder)["kill"]["active"], false);
+    let attempt = |_| {
+        let start = now();
+        // The deadline counts from when the word is written, which is at the command's start.
+        let mut child = shedder.command(&["kill", "--for", "2s"]).spawn().unwrap();
+        until("the kill", || word(&shedder) != 0 && status(&shedder)["kill"]["active"] == true);
+        let seen = now();
+        assert!(child.wait().unwrap().success());
+        until("the kill to end", || traffic.arrivals().first_since(seen).is_some());
+        let first = traffic.arrivals().first_since(seen).unwrap();
+        assert!(
+            first >= start + Duration::from_secs(2),
+            "ended {:?} after the command's start",
+            first - start
+        );
+        println!("kill --for 2s: the first packet {:?} after the command's start", first - start);
+        assert_eq!(status(&shedder)["kill"]["active"], false);
+        shedder.ok(&["resume"]);
+        first - start < Duration::from_secs(2) + LATE
+    };
+    assert!((0..ATTEMPTS).any(attempt), "of {ATTEMPTS} kills none ended in time");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod commands;
 mod deadline;
+mod kept;
 mod lifeline;
 mod obedience;
 mod scope;

@@ -1,6 +1,7 @@
 //! What stays in force through restarts, crashes, other configurations, and hands that meddle; and what does not.
 
 mod attach;
+mod faults;
 mod foreign;
 mod interface;
 mod mode;
@@ -8,10 +9,12 @@ mod pins;
 mod posture;
 mod reload;
 mod restart;
+mod scarcity;
+mod upgrade;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use shedder_tests::netns::Network;
+use shedder_tests::netns::{Namespace, Network};
 use shedder_tests::process::Process;
 use shedder_tests::shedder::Shedder;
 use shedder_tests::traffic::Traffic;
@@ -69,8 +72,12 @@ fn link(shedder: &Shedder<'_>, name: &str) -> PathBuf {
 
 /// The id of the XDP program on an interface of the server, as `ip` shows it, whoever attached it.
 fn xdp_program(network: &Network, interface: &str) -> Option<u64> {
-    let shown =
-        network.server.command("ip").args(["-json", "-details", "link", "show", interface]).output().unwrap();
+    xdp_program_in(&network.server, interface)
+}
+
+/// The same, in any namespace.
+fn xdp_program_in(host: &Namespace, interface: &str) -> Option<u64> {
+    let shown = host.command("ip").args(["-json", "-details", "link", "show", interface]).output().unwrap();
     let links: Value = serde_json::from_slice(&shown.stdout).unwrap();
     links[0]["xdp"]["prog"]["id"].as_u64()
 }

@@ -26,7 +26,7 @@ fn counters(status: &Value) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn through_twenty_crashes_under_load_no_packet_sees_no_program_and_no_counter_goes_back() {
+fn through_fifty_crashes_under_load_no_packet_sees_no_program_and_no_counter_goes_back() {
     if !privileged::require() {
         return;
     }
@@ -39,7 +39,7 @@ fn through_twenty_crashes_under_load_no_packet_sees_no_program_and_no_counter_go
     let of_first_daemon = link_ids();
     let start = now();
     let mut before = status(&shedder);
-    for round in 0..20 {
+    for round in 0..50 {
         crash(daemon);
         daemon = shedder.ready_daemon(DENY).unwrap();
         denied.offer_more();
@@ -55,6 +55,42 @@ fn through_twenty_crashes_under_load_no_packet_sees_no_program_and_no_counter_go
     }
     assert_eq!(denied.arrived_since(start), 0, "denied packets arrived in a moment without a program");
     assert_eq!(link_ids(), of_first_daemon, "the links were made anew instead of adopted");
+}
+
+#[test]
+fn after_kill_9_under_a_flood_that_is_all_dropped_nothing_is_delivered_for_ten_seconds() {
+    if !privileged::require() {
+        return;
+    }
+    const LASTING: Duration = Duration::from_secs(10);
+    let network = Network::new("flood").unwrap();
+    let shedder = Shedder::new(&network);
+    let config = "interfaces = [\"$IF\"]\n[[rule]]\nsources = [\"0.0.0.0/0\"]\ndeny = true\n";
+    let daemon = shedder.ready_daemon(config).unwrap();
+    let link = network.link();
+    let receiver = Receiver::start(&network.server, SocketAddr::new(link.server_v4().into(), 4000)).unwrap();
+    let ethernet = Ethernet { source: link.client_mac(), destination: link.server_mac() };
+    let server = SocketAddr::new(link.server_v4().into(), 4000);
+    let frames = (0..250)
+        .map(|host| udp(ethernet, SocketAddr::new(link.source_v4(8, host).into(), 4000), server, b"flood"));
+    let duration = LASTING + Duration::from_secs(2);
+    let plan = Plan {
+        interface: link.interface.clone(),
+        frames: frames.collect(),
+        rate: 50_000,
+        duration,
+        cpu: Some(0),
+    };
+    let flood = Sender::start(&network.client, plan).unwrap();
+    until("the flood to arrive", || arrived(&status(&shedder), "denied") > 5_000);
+    crash(daemon);
+    let crashed = Instant::now();
+    let sent = flood.finish().unwrap();
+    assert!(crashed.elapsed() >= LASTING, "the flood ended too early to show anything");
+    assert_eq!(receiver.finish().unwrap().total(), 0, "a packet was delivered");
+    let after = status(&shedder);
+    assert_eq!(after["daemon"]["alive"], false);
+    assert_eq!(arrived(&after, "denied"), sent, "of {sent} that were sent");
 }
 
 /// Sends 500 packets of one source at once; how many arrive.

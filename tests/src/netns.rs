@@ -151,6 +151,12 @@ impl Network {
         ip(server, &links.iter().map(server_routes).collect::<String>())
     }
 
+    /// Gives the server's ends again what they lose where they go down: their routes.
+    pub fn restore(&self) -> Result<()> {
+        let routes = self.links.iter().map(server_routes).collect::<String>();
+        ip(&self.server, &routes.replace("route add", "route replace"))
+    }
+
     /// The first link.
     pub fn link(&self) -> &Link {
         &self.links[0]

@@ -50,12 +50,17 @@ pub struct Shedder<'a> {
 impl<'a> Shedder<'a> {
     /// On the network's server, attached to nothing yet.
     pub fn new(network: &'a Network) -> Shedder<'a> {
-        Shedder::of(network, binary())
+        Shedder::of_build(network, binary().to_owned())
     }
 
-    /// The same, of this binary.
-    pub fn of(network: &'a Network, binary: &Path) -> Shedder<'a> {
-        Shedder { network, binary: binary.to_owned(), pins: network.bpffs().join("shedder") }
+    /// The same with another build, on the same pins.
+    pub fn of_build(network: &'a Network, binary: PathBuf) -> Shedder<'a> {
+        Shedder { network, pins: network.bpffs().join("shedder"), binary }
+    }
+
+    /// The network on whose server it is.
+    pub fn network(&self) -> &Network {
+        self.network
     }
 
     /// Its directory of pins.

@@ -110,6 +110,18 @@ impl Traffic {
         arrivals.between(start, now())
     }
 
+    /// Ends it, waits for what is under way, and returns how many the kernel took and what arrived of them.
+    pub fn finish(self) -> Result<(u64, Arrivals)> {
+        let sent = self.sender.stop()?;
+        let mut seen = self.receiver.total();
+        until("the receiver to be done", || {
+            std::thread::sleep(Duration::from_millis(20));
+            let total = self.receiver.total();
+            std::mem::replace(&mut seen, total) == total
+        });
+        Ok((sent, self.receiver.finish()?))
+    }
+
     /// When the last that has arrived did so.
     pub fn last(&self) -> Option<Duration> {
         self.arrivals().times.last().copied()

@@ -155,7 +155,7 @@ fn print_sizes(shedder: &Path) -> Result<()> {
         return Ok(());
     }
     let network = Network::new("xtask-build")?;
-    for program in programs::hold(&Shedder::of(&network, shedder))? {
+    for program in programs::hold(&Shedder::of_build(&network, shedder.to_owned()))? {
         let warning = if program.fits() { "" } else { ": GROWN, which fails a test" };
         println!("xtask: {program}{warning}");
     }

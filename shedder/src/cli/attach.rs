@@ -15,6 +15,10 @@ pub(super) fn attach(pins: &Pins, config: &Config, json: bool) -> Result<Exit> {
     for interface in &interfaces {
         let dry = if interface.dry_run { ", dry run: nothing is dropped" } else { "" };
         match &interface.attachment {
+            _ if !config.interfaces.contains(&interface.name) => {
+                obeyed = false;
+                lines.push(format!("{}: NOT LET GO: attach again\n", interface.name));
+            }
             Attachment::Whole => {
                 lines.push(format!("{}: attached, {} mode{dry}\n", interface.name, interface.mode.name()))
             }

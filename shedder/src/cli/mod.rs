@@ -181,9 +181,10 @@ fn check(file: &Path, json: bool) -> Result<Exit> {
 
 fn log_to_stderr(verbose: u8, json: bool) {
     let level = match verbose {
-        0 => "info",
+        // Of a younger kernel's netlink the library warns with each answer.
+        0 => "info,netlink_packet_route=error",
         // Of shedder and its programs: what aya says of each relocation helps nobody.
-        1 => "info,shedder=debug,shedder_ebpf=debug",
+        1 => "info,netlink_packet_route=error,shedder=debug,shedder_ebpf=debug",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("SHEDDER_LOG").unwrap_or_else(|_| EnvFilter::new(level));

@@ -1,21 +1,25 @@
 //! Attaching, adopting, replacing and detaching.
 
+use super::fault;
 use super::filter::{self, Filter, Owner};
 use super::hold::{Hold, attach_on_the_way_out};
 use super::load::{Generation, Programs, io_error_of, require_kernel};
+use super::mapped::Mapped;
 use super::pins::{Pins, Way, entries, remove_link, remove_pin};
 use super::policy::{compile, mode_fits};
 use super::state::{State, name_bytes};
-use super::{AttachedMode, Attachment, Scope, netlink, sys};
+use super::{AttachedMode, Attachment, InterfaceState, Scope, netlink, sys};
 use crate::config::{Config, Mode, Protocol, Signal};
 use anyhow::{Context, Result, anyhow, bail};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, XdpMode};
 use bytemuck::Zeroable;
-use shedder_common::abi::{ABI_VERSION, Interface, MAGIC, MAX_INTERFACES, MAX_SERVICES, Meta, Service};
+use shedder_common::abi::{
+    ABI_VERSION, Interface, Kills, MAGIC, MAX_INTERFACES, MAX_SERVICES, Meta, Service, maps,
+};
 use shedder_common::hash::HashKey;
 use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -31,7 +35,7 @@ impl Drop for Datapath {
     fn drop(&mut self) {
         // A directory that was made for nothing goes again; one with anything in it stays.
         if self.pins.is_locked_by(&self.lock) {
-            let _ = fs::remove_dir(self.pins.root());
+            self.pins.remove_empty_directories();
         }
     }
 }
@@ -90,37 +94,48 @@ impl Datapath {
         let found = found.collect::<Result<Vec<_>>>()?;
         self.pins.create_directories()?;
         let state = self.adopt_state()?;
-        let (key, last) = match &state {
-            Some(state) => {
-                let meta = state.meta().read(0);
-                (meta.key, meta.generation)
-            }
-            None => (new_key()?, 0),
+        let key = match &state {
+            Some(state) => state.meta().read(0).key,
+            None => new_key()?,
         };
         let targets = assign_slots(state.as_ref(), found)?;
+        if let Some(state) = &state {
+            keep_kills(state, config, &targets)?;
+        }
         let slots = service_slots(config, state.as_ref())?;
         let compiled = compile(config, &slots, key, sys::coarse_tick());
-        let generation = Generation { number: last + 1, compiled: &compiled, pins: &self.pins };
+        // Behind what a run that died left, of which programs may be in force.
+        let number = self.pins.last_generation()? + 1;
+        let generation = Generation { number, compiled: &compiled, pins: &self.pins };
 
-        // What a run that died left of this generation.
-        self.pins.remove_policies_but(state.is_some().then_some(last))?;
-        fs::create_dir_all(self.pins.policy(generation.number))
-            .context("cannot make the directory of the policy")?;
-        let retired = generation.retire_resized_state()?;
-        let installed = self.install_generation(&generation, config, &targets, &slots, key);
-        if installed.is_err() {
-            // The error to tell is the first.
-            for map in retired {
-                if let Err(error) = map.reinstate() {
-                    tracing::error!("cannot take back a step of a configuration that failed: {error:#}");
+        let mut retired = Vec::new();
+        let installed = self
+            .pins
+            .create_policy(number)
+            .and_then(|()| generation.retire_resized_state(&mut retired))
+            .and_then(|()| self.install_generation(&generation, config, &targets, &slots, key));
+        match installed {
+            Ok(state) => {
+                // There is no way back from what is in force. What stays now is removed by the next installation.
+                if let Err(error) = self.tidy(&state, number, &targets) {
+                    tracing::error!("in force, but not all that it replaces could be removed: {error:#}");
                 }
+                Ok(state)
             }
-            let _ = self.pins.remove_policies_but(state.is_some().then_some(last));
-            if state.is_none() {
-                let _ = self.pins.remove_all();
+            Err(error) => {
+                // The error to tell is the first.
+                for map in retired {
+                    if let Err(error) = map.reinstate() {
+                        tracing::error!("cannot take back a step of a configuration that failed: {error:#}");
+                    }
+                }
+                let _ = self.pins.remove_policy(number);
+                if state.is_none() {
+                    let _ = self.pins.remove_all();
+                }
+                Err(error)
             }
         }
-        installed
     }
 
     /// The state that is there already, if any is. What a first attachment that died left is removed.
@@ -128,6 +143,7 @@ impl Datapath {
         match State::open(&self.pins) {
             Ok(state) => Ok(Some(state)),
             Err(error) if error.is::<super::NotAttached>() => {
+                self.refuse_to_lose_kills()?;
                 for link in entries(&self.pins.links())? {
                     remove_link(&link)?;
                 }
@@ -135,10 +151,28 @@ impl Datapath {
                 for map in entries(&self.pins.maps())? {
                     remove_pin(&map)?;
                 }
+                self.pins.remove_policies_but(None)?;
                 Ok(None)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A run that died while it attached for the first time left no kill: where there is one, the pins were meddled with.
+    fn refuse_to_lose_kills(&self) -> Result<()> {
+        let killed = Mapped::<Kills>::open(&self.pins.map(maps::KILLS)).is_ok_and(|kills| {
+            let Kills { host, interfaces, services } = kills.get(0);
+            [host].into_iter().chain(interfaces).chain(services).any(|word| KillWord(word.load()).is_set())
+        });
+        if killed && !entries(&self.pins.links())?.is_empty() {
+            bail!(
+                "the pin of the map {} is missing under {}, and a kill is in force, which attaching anew would lift: \
+                 where it may end, `shedder detach`, then attach",
+                maps::META,
+                self.pins.root().display()
+            );
+        }
+        Ok(())
     }
 
     fn install_generation(
@@ -154,42 +188,48 @@ impl Datapath {
             loaded.push((target, generation.load(target.slot)?));
         }
         generation.fill()?;
+        fault::point()?;
         let state = self.finish_maps(key)?;
         for (_, programs) in &mut loaded {
             programs.shake_hands()?;
         }
 
         let mut undo = Vec::new();
-        for (target, programs) in &mut loaded {
-            let held = hold(&self.pins, target, programs, config.mode, &state);
-            match held {
-                Ok((entry, mut steps)) => {
-                    undo.append(&mut steps);
-                    let mut entry = entry;
-                    entry.dry_run = config.dry_run as u32;
-                    entry.posture = generation.compiled.policy.posture;
-                    undo.push(Undo::Entry(target.slot, state.interface_entries().read(target.slot)));
-                    state.interface_entries().write(target.slot, &entry);
-                }
-                Err(error) => {
-                    undo.into_iter().rev().for_each(|step| step.apply(&state));
-                    return Err(error.context(format!("cannot attach to {}", target.name)));
-                }
+        let held = loaded.iter_mut().try_for_each(|(target, programs)| {
+            let old = state.interface_entries().read(target.slot);
+            if old.index == 0 {
+                // A command that came too late for the slot's last interface is none for the next.
+                state.set_kill(Scope::Interface(target.slot), KillWord::NONE);
+                state.clear_counters(target.slot)?;
             }
+            let mut entry = hold(&self.pins, target, programs, config.mode, &state, &mut undo)
+                .with_context(|| format!("cannot attach to {}", target.name))?;
+            entry.dry_run = config.dry_run as u32;
+            entry.posture = generation.compiled.policy.posture;
+            fault::point()?;
+            undo.push(Undo::Entry(target.slot, old));
+            state.interface_entries().write(target.slot, &entry);
+            Ok(())
+        });
+        if let Err(error) = held.and_then(|()| Ok(fault::point()?)) {
+            undo.into_iter().rev().for_each(|step| step.apply(&state));
+            return Err(error);
         }
-        // Nothing below fails but for lack of privilege, which attaching has shown to be there.
         name_services(&state, config, slots);
-        let mut meta = state.meta().read(0);
-        meta.generation = generation.number;
-        state.meta().write(0, &meta);
-        self.pins.remove_policies_but(Some(generation.number))?;
+        // SAFETY: takes the place of a field in an entry that is mapped, and reads nothing.
+        state.meta().write_word(0, |meta| unsafe { &raw mut (*meta).generation }, generation.number);
+        Ok(state)
+    }
+
+    /// Removes what is not in force any more, behind a generation that is.
+    fn tidy(&self, state: &State, generation: u64, targets: &[Target]) -> Result<()> {
+        self.pins.remove_policies_but(Some(generation))?;
         for old in state.interfaces() {
             if targets.iter().all(|target| target.slot != old.slot) {
-                self.release(&state, old.slot)?;
+                self.release(state, old.slot)?;
             }
         }
-        self.remove_strays(targets, state.owner())?;
-        Ok(state)
+        self.remove_strays(targets, state.owner())
     }
 
     /// Removes what a run which died had attached, and not noted yet, to interfaces that are not wanted.
@@ -206,9 +246,12 @@ impl Datapath {
 
     /// Marks the maps as whole, where the load has just made them, and opens them.
     fn finish_maps(&self, key: HashKey) -> Result<State> {
-        let meta = super::mapped::Mapped::<Meta>::open(&self.pins.map(shedder_common::abi::maps::META))?;
+        let meta = Mapped::<Meta>::open(&self.pins.map(maps::META))?;
         if meta.read(0).magic == 0 {
-            meta.write(0, &Meta { magic: MAGIC, abi: ABI_VERSION, key, generation: 0 });
+            meta.write(0, &Meta { magic: 0, abi: 0, key, generation: 0 });
+            // Last, and at once: from here on they are whole.
+            let mark = bytemuck::cast([MAGIC, ABI_VERSION]);
+            meta.write_word(0, |meta| meta.cast(), mark);
         }
         State::open(&self.pins)
     }
@@ -221,6 +264,7 @@ impl Datapath {
         if let Some(filter) = Filter::find(state.interface_entries().read(slot).index, state.owner())? {
             filter.remove().context("cannot remove the filter on the way out")?;
         }
+        fault::point()?;
         state.set_kill(Scope::Interface(slot), KillWord::NONE);
         state.interface_entries().write(slot, &Interface::zeroed());
         state.clear_counters(slot)
@@ -284,7 +328,13 @@ impl Datapath {
                 Attachment::Whole if interface.index != index => {
                     Some(format!("{name} was deleted and made again, and is not attached yet"))
                 }
-                Attachment::Whole => None,
+                // The index of a link is that of its interface in the namespace to which this was moved.
+                Attachment::Whole => match netlink::xdp_on(index) {
+                    Ok(None) => Some(format!(
+                        "{name} is not attached: the interface that was, is in another network namespace"
+                    )),
+                    _ => None,
+                },
             }
         };
         config.interfaces.iter().filter_map(lacks).collect()
@@ -318,26 +368,68 @@ fn new_key() -> Result<HashKey> {
     Ok(key)
 }
 
-/// Gives each interface a slot: the one that it had, by name, else a free one.
+/// Gives each interface a slot: the one in which it is held, whatever it was called then, else the one of its name, else
+/// a free one.
 fn assign_slots(state: Option<&State>, found: Vec<(String, u32)>) -> Result<Vec<Target>> {
-    let held = state.map(State::interfaces).unwrap_or_default();
+    slots_of(&state.map(State::interfaces).unwrap_or_default(), found)
+}
+
+fn slots_of(held: &[InterfaceState], found: Vec<(String, u32)>) -> Result<Vec<Target>> {
+    let by_index = |index: u32| {
+        held.iter()
+            .find(|known| known.index == index && known.attachment == Attachment::Whole)
+            .map(|k| k.slot)
+    };
+    let mut slots: Vec<Option<usize>> = found.iter().map(|(_, index)| by_index(*index)).collect();
+    for at in 0..found.len() {
+        let named = held.iter().find(|known| known.name == found[at].0).map(|known| known.slot);
+        // Another interface may have had this name, and be held under a new one.
+        slots[at] = slots[at].or(named.filter(|slot| !slots.contains(&Some(*slot))));
+    }
     let mut free = (0..MAX_INTERFACES).filter(|slot| held.iter().all(|interface| interface.slot != *slot));
     found
         .into_iter()
-        .map(|(name, index)| {
-            let known = held
-                .iter()
-                .find(|interface| interface.index == index && interface.attachment == Attachment::Whole)
-                .or_else(|| held.iter().find(|interface| interface.name == name));
-            let slot = match known {
-                Some(interface) => interface.slot,
-                None => free
-                    .next()
-                    .with_context(|| format!("no more than {MAX_INTERFACES} interfaces can be held"))?,
-            };
+        .zip(slots)
+        .map(|((name, index), slot)| {
+            let slot = slot
+                .or_else(|| free.next())
+                .with_context(|| format!("no more than {MAX_INTERFACES} interfaces can be held"))?;
             Ok(Target { name, index, slot })
         })
         .collect()
+}
+
+/// Refuses a configuration under which something would pass that a kill in force stops: only a person lifts a kill.
+fn keep_kills(state: &State, config: &Config, targets: &[Target]) -> Result<()> {
+    let now = sys::monotonic();
+    let holds = |scope| state.kill(scope).is_set() && state.kill(scope).holds(now);
+    let interfaces = state.interfaces();
+    let services = state.services();
+    let is_any = holds(Scope::Host)
+        || interfaces.iter().any(|interface| holds(Scope::Interface(interface.slot)))
+        || services.iter().any(|service| holds(Scope::Service(service.slot)));
+    const REFUSED: &str = "a kill is in force, and the new configuration would let pass what it stops";
+    if is_any && config.dry_run && interfaces.iter().any(|interface| !interface.dry_run) {
+        bail!("{REFUSED}: a dry run drops nothing; `shedder resume` first");
+    }
+    let let_go = interfaces.iter().find(|interface| {
+        targets.iter().all(|target| target.slot != interface.slot)
+            && interface.attachment == Attachment::Whole
+            && (holds(Scope::Host) || holds(Scope::Interface(interface.slot)))
+    });
+    if let Some(InterfaceState { name, .. }) = let_go {
+        bail!(
+            "{REFUSED}: it does not name {name}; `shedder resume` first, or `shedder detach --interface {name}`"
+        );
+    }
+    let gone = services.iter().find(|service| {
+        config.services.iter().all(|one| one.name != service.name) && holds(Scope::Service(service.slot))
+    });
+    if let Some(service) = gone {
+        let name = &service.name;
+        bail!("{REFUSED}: it has no service {name}; `shedder resume --service {name}` first");
+    }
+    Ok(())
 }
 
 /// Gives each service a slot: the one that its name had, else a free one.
@@ -411,6 +503,8 @@ enum Undo {
     MadeFilter(Filter),
     /// This was held before.
     Replaced(Hold, OwnedFd),
+    /// This XDP program was attached in another mode before, by a link that was pinned here.
+    Moved { pin: PathBuf, interface: u32, mode: AttachedMode, program: OwnedFd },
     /// An entry said this before.
     Entry(usize, Interface),
 }
@@ -421,6 +515,10 @@ impl Undo {
             Undo::Made(pin) => remove_link(&pin),
             Undo::MadeFilter(filter) => filter.remove().map_err(anyhow::Error::from),
             Undo::Replaced(hold, program) => hold.replace(program.as_fd()).map_err(anyhow::Error::from),
+            Undo::Moved { pin, interface, mode, program } => remove_link(&pin).and_then(|()| {
+                let link = sys::link_xdp(program.as_fd(), interface, mode == AttachedMode::Native)?;
+                Ok(sys::pin(link.as_fd(), &pin)?)
+            }),
             Undo::Entry(slot, entry) => {
                 state.interface_entries().write(slot, &entry);
                 Ok(())
@@ -432,77 +530,107 @@ impl Undo {
     }
 }
 
-/// Puts the programs on an interface, both ways. Takes back its own steps where the second fails.
+/// Puts the programs on an interface, both ways. What was done is in `undo`, also where it fails.
 fn hold(
     pins: &Pins,
     target: &Target,
     programs: &mut Programs,
     mode: Mode,
     state: &State,
-) -> Result<(Interface, Vec<Undo>)> {
-    let old = state.interface_entries().read(target.slot);
-    let generation = state.meta().read(0).generation;
-    let before = |way| pins.program(generation, way, target.slot);
-    let mut steps = Vec::new();
-    let held = (|| {
-        let mut entry =
-            Interface { index: target.index, name: name_bytes(&target.name), ..Interface::zeroed() };
-        let ingress = pins.link(Way::Ingress, target.slot);
-        let fits = mode_fits(mode, AttachedMode::from_abi(old.mode));
-        let program = programs.ingress()?;
-        let id = program_id(program.fd()?)?;
-        match Hold::by_link(&ingress, target.index)? {
-            Some(link) if fits => {
-                steps.extend(replace(link, program.fd()?, &before(Way::Ingress))?);
-                entry.mode = old.mode;
-            }
-            stale => {
-                drop(stale);
-                remove_link(&ingress)?;
-                entry.mode = attach_xdp(program, target, mode, &ingress)?.to_abi();
-                steps.push(Undo::Made(ingress));
+    undo: &mut Vec<Undo>,
+) -> Result<Interface> {
+    let mut entry = Interface { index: target.index, name: name_bytes(&target.name), ..Interface::zeroed() };
+    let [ingress, egress] = Way::BOTH.map(|way| pins.link(way, target.slot));
+    let found = netlink::xdp_on(target.index).context("cannot ask for the XDP program that is there")?;
+    let link = Hold::by_link(&ingress, target.index)?;
+    let program = programs.ingress()?;
+    entry.programs[0] = program_id(program.fd()?)?;
+    match (link, found) {
+        (Some(link), Some(found)) if link.program()? == found.id => {
+            let own = |id| pins.own_program(Way::Ingress, target.slot, id);
+            if mode_fits(mode, found.mode) {
+                undo.extend(replace(link, program.fd()?, own)?);
+                entry.mode = found.mode.to_abi();
+            } else {
+                let before = own(found.id).map_or_else(|| sys::program_by_id(found.id), Ok);
+                let before = before.context("cannot open the program that is attached")?;
+                drop(link);
+                entry.mode =
+                    change_mode(program, target, (mode, found.mode), &ingress, before, state, undo)?.to_abi();
             }
         }
-        entry.programs[0] = id;
-
-        let egress = pins.link(Way::Egress, target.slot);
-        let program = programs.egress()?;
-        entry.programs[1] = program_id(program.fd()?)?;
-        match Hold::on_the_way_out(&egress, target.index, state.owner())? {
-            Some(hold) => steps.extend(replace(hold, program.fd()?, &before(Way::Egress))?),
-            None => {
+        (link, _) => {
+            if link.is_some() {
+                // It holds an interface of this index in another network namespace, and the other link does so too.
+                drop(link);
                 remove_link(&egress)?;
-                let place = (target.name.as_str(), target.index);
-                steps.push(match attach_on_the_way_out(program, place, &egress, state.owner())? {
-                    Some(filter) => Undo::MadeFilter(filter),
-                    None => Undo::Made(egress),
-                });
             }
-        }
-        Ok(entry)
-    })();
-    match held {
-        Ok(entry) => Ok((entry, steps)),
-        Err(error) => {
-            steps.into_iter().rev().for_each(|step| step.apply(state));
-            Err(error)
+            remove_link(&ingress)?;
+            entry.mode = attach_xdp(program, target, mode, &ingress)?.to_abi();
+            undo.push(Undo::Made(ingress));
         }
     }
+
+    let program = programs.egress()?;
+    entry.programs[1] = program_id(program.fd()?)?;
+    match Hold::on_the_way_out(&egress, target.index, state.owner())? {
+        Some(hold) => {
+            undo.extend(replace(hold, program.fd()?, |id| pins.own_program(Way::Egress, target.slot, id))?)
+        }
+        None => {
+            remove_link(&egress)?;
+            let place = (target.name.as_str(), target.index);
+            undo.push(match attach_on_the_way_out(program, place, &egress, state.owner())? {
+                Some(filter) => Undo::MadeFilter(filter),
+                None => Undo::Made(egress),
+            });
+        }
+    }
+    Ok(entry)
+}
+
+/// Goes over to another mode, for which the kernel wants the old program off first: for that moment nothing is judged.
+fn change_mode(
+    program: &mut aya::programs::Xdp,
+    target: &Target,
+    (wanted, old): (Mode, AttachedMode),
+    pin: &Path,
+    before: OwnedFd,
+    state: &State,
+    undo: &mut Vec<Undo>,
+) -> Result<AttachedMode> {
+    let now = sys::monotonic();
+    let holds = |scope| state.kill(scope).is_set() && state.kill(scope).holds(now);
+    let services = state.services();
+    let mut scopes = [Scope::Host, Scope::Interface(target.slot)]
+        .into_iter()
+        .chain(services.iter().map(|service| Scope::Service(service.slot)));
+    if scopes.any(holds) {
+        bail!(
+            "a kill is in force, and to leave {} mode would lift it for a moment: `shedder resume` first, or keep the mode",
+            old.name()
+        );
+    }
+    undo.push(Undo::Moved { pin: pin.into(), interface: target.index, mode: old, program: before });
+    remove_link(pin)?;
+    attach_xdp(program, target, wanted, pin)
 }
 
 fn program_id(program: &aya::programs::ProgramFd) -> Result<u32> {
     sys::program_id(program.as_fd()).context("cannot read a program's id")
 }
 
-/// Puts a program in place of the one that is held, in one step. `pinned` is where that one is pinned if it is ours:
-/// opening another, which a run that died left there, takes CAP_SYS_ADMIN. Without it there is no way back to that one,
-/// and what takes its place stays where a later step fails.
-fn replace(hold: Hold, program: &aya::programs::ProgramFd, pinned: &Path) -> Result<Option<Undo>> {
+/// Puts a program in place of the one that is held, in one step. `own` finds that one by its id if it is pinned: opening
+/// another, which somebody put there, takes CAP_SYS_ADMIN. Without it there is no way back to that one, and what takes its
+/// place stays where a later step fails.
+fn replace(
+    hold: Hold,
+    program: &aya::programs::ProgramFd,
+    own: impl Fn(u32) -> Option<OwnedFd>,
+) -> Result<Option<Undo>> {
     let id = hold.program()?;
-    let ours =
-        sys::get_pinned(pinned).ok().filter(|ours| sys::program_id(ours.as_fd()).is_ok_and(|own| own == id));
-    let before = match ours {
-        Some(ours) => Some(ours),
+    let before = match own(id) {
+        Some(own) => Some(own),
         None => match sys::program_by_id(id) {
             Ok(other) => Some(other),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
@@ -520,6 +648,7 @@ fn attach_xdp(
     mode: Mode,
     pin: &Path,
 ) -> Result<AttachedMode> {
+    fault::point()?;
     let mut attach = |mode| program.attach_to_if_index(target.index, mode);
     let (id, attached) = match mode {
         Mode::Generic => (attach(XdpMode::Skb).map_err(|e| refused(e, target))?, AttachedMode::Generic),
@@ -541,6 +670,7 @@ fn attach_xdp(
         .take_link(id)?
         .try_into()
         .context("the kernel made no XDP link: Linux 5.9 or later is needed")?;
+    fault::point()?;
     link.pin(pin).context("cannot pin the ingress link")?;
     Ok(attached)
 }
@@ -562,8 +692,8 @@ fn is_taken(error: &ProgramError) -> bool {
 fn refused(error: ProgramError, target: &Target) -> anyhow::Error {
     let name = &target.name;
     if is_taken(&error) {
-        let who = netlink::xdp_program_on(target.index).ok().flatten();
-        let who = who.map_or_else(String::new, |id| format!(" (id {id})"));
+        let who = netlink::xdp_on(target.index).ok().flatten();
+        let who = who.map_or_else(String::new, |program| format!(" (id {})", program.id));
         return anyhow!(
             "another XDP program{who} is attached to {name}, and is left alone: see `ip -d link show {name}`; take it \
              off with `ip link set {name} xdp off` if it is not wanted"
@@ -576,5 +706,45 @@ fn refused(error: ProgramError, target: &Target) -> anyhow::Error {
         ),
         Some(libc::EPERM) => anyhow!("attaching needs {}", sys::PRIVILEGES),
         _ => anyhow!("the kernel refused the XDP program: {}", cause(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Posture;
+
+    fn held(slot: usize, name: &str, index: u32) -> InterfaceState {
+        InterfaceState {
+            slot,
+            name: name.into(),
+            index,
+            mode: AttachedMode::Native,
+            dry_run: false,
+            posture: Posture::Open,
+            attachment: Attachment::Whole,
+        }
+    }
+
+    fn slots(held: &[InterfaceState], found: &[(&str, u32)]) -> Vec<usize> {
+        let found = found.iter().map(|(name, index)| (name.to_string(), *index)).collect();
+        slots_of(held, found).unwrap().into_iter().map(|target| target.slot).collect()
+    }
+
+    #[test]
+    fn an_interface_keeps_its_slot_by_what_it_is_then_by_its_name() {
+        let both = [held(0, "a", 1), held(1, "b", 2)];
+        assert_eq!(slots(&both, &[("b", 2), ("a", 1)]), [1, 0]);
+        // Renamed into each other; made again; and a new one.
+        assert_eq!(slots(&both, &[("a", 2), ("b", 1)]), [1, 0]);
+        assert_eq!(slots(&both, &[("a", 7), ("b", 2)]), [0, 1]);
+        assert_eq!(slots(&both, &[("c", 7), ("a", 1)]), [2, 0]);
+    }
+
+    #[test]
+    fn no_two_interfaces_have_the_same_slot_where_one_has_the_old_name_of_the_other() {
+        let one = [held(0, "a", 1)];
+        assert_eq!(slots(&one, &[("a", 3), ("b", 1)]), [1, 0]);
+        assert_eq!(slots(&one, &[("b", 1), ("a", 3)]), [0, 1]);
     }
 }

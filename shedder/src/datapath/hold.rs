@@ -1,6 +1,7 @@
 //! What holds a program on an interface: a link, which is pinned; or, on the way out where the kernel has no tcx, a
 //! filter.
 
+use super::fault;
 use super::filter::{Filter, Owner};
 use super::load::io_error_of;
 use super::sys;
@@ -67,6 +68,7 @@ pub(super) fn attach_on_the_way_out(
     pin: &Path,
     owner: Owner,
 ) -> Result<Option<Filter>> {
+    fault::point()?;
     let options = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = match program.attach_with_options(name, TcAttachType::Egress, options) {
         Ok(id) => id,
@@ -81,6 +83,7 @@ pub(super) fn attach_on_the_way_out(
         Err(error) => return Err(error).context("the kernel refused the tcx program"),
     };
     let link: FdLink = program.take_link(id)?.try_into().context("the kernel made no tcx link")?;
+    fault::point()?;
     link.pin(pin).context("cannot pin the egress link")?;
     Ok(None)
 }

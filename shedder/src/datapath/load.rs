@@ -1,5 +1,6 @@
 //! Loading one generation: the programs of every interface, and the maps of policy that they share.
 
+use super::fault;
 use super::pins::{Pins, Way, remove_pin};
 use super::policy::{Compiled, MEMORY_SETS};
 use super::state::Value;
@@ -118,9 +119,9 @@ impl Generation<'_> {
     }
 
     /// Takes away the pins of state whose size this generation changes: a table of buckets that is made larger begins
-    /// empty, while the programs that are still attached keep the old one. Returns what was taken away.
-    pub(super) fn retire_resized_state(&self) -> Result<Vec<Retired>> {
-        let mut retired = Vec::new();
+    /// empty, while the programs that are still attached keep the old one. What was taken away is in `retired`, also where
+    /// it fails.
+    pub(super) fn retire_resized_state(&self, retired: &mut Vec<Retired>) -> Result<()> {
         for (name, entries) in self.sizes().into_iter().filter(|(name, _)| maps::STATE.contains(name)) {
             let pin = self.pins.map(name);
             let Ok(map) = sys::get_pinned(&pin) else { continue };
@@ -136,7 +137,7 @@ impl Generation<'_> {
                 retired.push(Retired { pin, map });
             }
         }
-        Ok(retired)
+        Ok(())
     }
 
     /// Loads the programs of the interface in `slot`, and pins them.
@@ -157,12 +158,15 @@ impl Generation<'_> {
         for (name, entries) in self.sizes() {
             loader.map_max_entries(name, entries);
         }
+        fault::point()?;
         let object = loader.load(OBJECT).map_err(explain)?;
         let mut programs = Programs { object };
         programs.ingress()?.load().map_err(|error| explain(error.into()))?;
         programs.egress()?.load().map_err(|error| explain(error.into()))?;
         let path = |way| self.pins.program(self.number, way, slot);
+        fault::point()?;
         programs.ingress()?.pin(path(Way::Ingress)).context("cannot pin the ingress program")?;
+        fault::point()?;
         programs.egress()?.pin(path(Way::Egress)).context("cannot pin the egress program")?;
         Ok(programs)
     }

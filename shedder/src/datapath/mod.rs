@@ -1,6 +1,7 @@
 //! The kernel's side: programs, links, pins, and typed handles on maps. The only place that knows aya.
 
 mod attach;
+mod fault;
 mod filter;
 mod hold;
 mod load;

@@ -1,8 +1,9 @@
 //! What only netlink tells and does.
 
+use super::AttachedMode;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
 
@@ -41,8 +42,15 @@ pub(super) fn ask(message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<Ro
     }
 }
 
-/// The id of the XDP program on an interface, whoever attached it and by whatever way.
-pub(super) fn xdp_program_on(interface: u32) -> io::Result<Option<u32>> {
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct XdpProgram {
+    pub(super) id: u32,
+    pub(super) mode: AttachedMode,
+}
+
+/// The XDP program on an interface of the caller's network namespace, whoever attached it and by whatever way.
+pub(super) fn xdp_on(interface: u32) -> io::Result<Option<XdpProgram>> {
     let mut link = LinkMessage::default();
     link.header.index = interface;
     let answers = ask(RouteNetlinkMessage::GetLink(link), 0)?;
@@ -52,13 +60,16 @@ pub(super) fn xdp_program_on(interface: u32) -> io::Result<Option<u32>> {
     }))
 }
 
-fn program_of(link: &LinkMessage) -> Option<u32> {
+fn program_of(link: &LinkMessage) -> Option<XdpProgram> {
     let xdp = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Xdp(xdp) => Some(xdp),
         _ => None,
     })?;
-    xdp.iter().find_map(|part| match part {
+    let id = xdp.iter().find_map(|part| match part {
         LinkXdp::ProgId(id) if *id != 0 => Some(*id),
         _ => None,
-    })
+    })?;
+    let is_generic = xdp.contains(&LinkXdp::Attached(XdpAttached::SocketBuffer));
+    let mode = if is_generic { AttachedMode::Generic } else { AttachedMode::Native };
+    Some(XdpProgram { id, mode })
 }

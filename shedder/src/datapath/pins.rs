@@ -9,13 +9,14 @@
 //!   links/ingress-<slot> egress-<slot>
 //! ```
 
+use super::fault;
 use super::filter;
 use super::sys;
 use anyhow::{Context, Result, anyhow, bail};
 use shedder_common::abi::maps;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -161,6 +162,13 @@ impl Pins {
         [self.maps(), self.links(), self.policies()].iter().try_for_each(|d| make_directory(d))
     }
 
+    /// Removes the directories again, where nothing is in them.
+    pub(super) fn remove_empty_directories(&self) {
+        for directory in [self.maps(), self.links(), self.policies(), self.root.clone()] {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+
     /// Whether `lock` is the lock of the directory that is there now.
     pub(super) fn is_locked_by(&self, lock: &File) -> bool {
         sys::is_still(lock, &self.root)
@@ -197,12 +205,39 @@ impl Pins {
         }
     }
 
+    /// Makes the directory of a generation of policy.
+    pub(super) fn create_policy(&self, generation: u64) -> Result<()> {
+        make_directory(&self.policy(generation))
+    }
+
+    /// Removes a generation of policy, whole or not.
+    pub(super) fn remove_policy(&self, generation: u64) -> Result<()> {
+        remove_directory(&self.policy(generation))
+    }
+
+    /// The youngest generation of policy of which anything is pinned; 0: none.
+    pub(super) fn last_generation(&self) -> Result<u64> {
+        let number = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
+        Ok(entries(&self.policies())?.into_iter().filter_map(number).max().unwrap_or(0))
+    }
+
+    /// The program with this id, if it is pinned in any generation of policy: a run that died, or is not done yet, may have
+    /// put one in force that is not the noted one.
+    pub(super) fn own_program(&self, way: Way, slot: usize, id: u32) -> Option<OwnedFd> {
+        let name = format!("{}-{slot}", way.name());
+        let generations = entries(&self.policies()).ok()?;
+        let mut programs = generations.into_iter().filter_map(|of| sys::get_pinned(&of.join(&name)).ok());
+        programs.find(|program| sys::program_id(program.as_fd()).is_ok_and(|own| own == id))
+    }
+
     /// Removes everything.
     pub(super) fn remove_all(&self) -> Result<()> {
         for link in entries(&self.links())? {
             remove_link(&link)?;
         }
         self.remove_filters()?;
+        // Whoever ends before all of it is gone leaves maps that are not whole, and not some that seem to be.
+        remove_pin(&self.map(maps::META))?;
         self.remove_policies_but(None)?;
         for directory in [self.links(), self.maps(), self.policies()] {
             remove_directory(&directory)?;
@@ -224,14 +259,13 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn make_directory(directory: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory).map_err(|error| {
-        match error.kind() {
-            ErrorKind::ReadOnlyFilesystem => read_only(directory),
-            _ => anyhow!(error).context(format!(
-                "cannot make {}: this needs root, and a BPF file system that is writable",
-                directory.display()
-            )),
-        }
+    let make = || DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
+    fault::point().and_then(|()| make()).map_err(|error| match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => read_only(directory),
+        _ => anyhow!(error).context(format!(
+            "cannot make {}: this needs root, and a BPF file system that is writable",
+            directory.display()
+        )),
     })
 }
 
@@ -249,7 +283,7 @@ fn remove_directory(directory: &Path) -> Result<()> {
     for pin in entries(directory)? {
         remove_pin(&pin)?;
     }
-    match fs::remove_dir(directory) {
+    match fault::point().and_then(|()| fs::remove_dir(directory)) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", directory.display()))
         }
@@ -260,6 +294,7 @@ fn remove_directory(directory: &Path) -> Result<()> {
 /// Takes the program of a pinned link off its interface, and removes the pin; nothing where there is none.
 pub(super) fn remove_link(pin: &Path) -> Result<()> {
     if let Ok(link) = sys::get_pinned(pin) {
+        fault::point()?;
         // Refused where the interface is gone: then it holds nothing.
         let _ = sys::link_detach(link.as_fd());
     }
@@ -268,7 +303,7 @@ pub(super) fn remove_link(pin: &Path) -> Result<()> {
 
 /// Removes a pin; nothing where there is none.
 pub(super) fn remove_pin(pin: &Path) -> Result<()> {
-    match fs::remove_file(pin) {
+    match fault::point().and_then(|()| fs::remove_file(pin)) {
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => Err(read_only(pin)),
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", pin.display()))

@@ -292,7 +292,8 @@ impl State {
             let broken = |what: &str| Attachment::Broken(format!("{what} ({way:?})"));
             match self.held_program(way, slot, entry.index) {
                 Err(what) => return broken(&what),
-                Ok(program) if program != expected => {
+                // Where a run died, or is not done yet, its own program may be in force before it is noted.
+                Ok(program) if program != expected && self.pins.own_program(way, slot, program).is_none() => {
                     return broken(&format!("program {program} was put in place of shedder's {expected}"));
                 }
                 Ok(_) => {}

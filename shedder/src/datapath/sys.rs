@@ -1,6 +1,10 @@
 //! What aya does not offer of `bpf(2)`, and the clocks.
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_prog_info};
+use super::fault;
+use aya_obj::generated::{
+    XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info,
+    bpf_prog_info,
+};
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -9,6 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Whether `fs` is a BPF file system, by the magic of `statfs(2)`.
@@ -18,10 +23,25 @@ pub(super) fn is_bpffs(path: &Path) -> io::Result<bool> {
     Ok(found.filesystem_type().0 as i64 & 0xffff_ffff == BPF_FS_MAGIC)
 }
 
-/// Nanoseconds of CLOCK_MONOTONIC, the clock that the programs read.
+/// Nanoseconds of CLOCK_MONOTONIC, the clock that the programs read: the kernel's own, also where this process lives in a
+/// time namespace, whose clock is ahead of it or behind.
 pub fn monotonic() -> u64 {
+    static AHEAD: OnceLock<i64> = OnceLock::new();
+    let ahead = AHEAD.get_or_init(|| {
+        // A kernel without time namespaces has no such file.
+        let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        monotonic_offset(&offsets).unwrap_or(0)
+    });
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists");
-    Duration::from(now).as_nanos() as u64
+    (Duration::from(now).as_nanos() as u64).wrapping_add_signed(-ahead)
+}
+
+/// By how many nanoseconds the monotonic clock of a time namespace is ahead of the kernel's, from `timens_offsets`.
+fn monotonic_offset(offsets: &str) -> Option<i64> {
+    let line = offsets.lines().find_map(|line| line.strip_prefix("monotonic"))?;
+    let mut numbers = line.split_whitespace().map(str::parse::<i64>);
+    let (seconds, nanoseconds) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
 }
 
 /// How often the coarse clock moves: what the kernel counts as a tick.
@@ -64,6 +84,7 @@ pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
 
 /// Pins an object.
 pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    fault::point()?;
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = zeroed_attr();
     attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
@@ -80,10 +101,21 @@ pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Puts another program behind a link, in one step.
 pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    fault::point()?;
     let mut attr = zeroed_attr();
     attr.link_update.link_fd = link.as_raw_fd() as u32;
     attr.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd() as u32;
     bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Attaches an XDP program to an interface in this mode.
+pub(super) fn link_xdp(program: BorrowedFd<'_>, interface: u32, is_native: bool) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_2.target_ifindex = interface;
+    attr.link_create.attach_type = bpf_attach_type::BPF_XDP as u32;
+    attr.link_create.flags = if is_native { XDP_FLAGS_DRV_MODE } else { XDP_FLAGS_SKB_MODE };
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
 }
 
 /// Fills `T`, which must be the kernel's description of the kind of object that `object` is.
@@ -208,4 +240,22 @@ pub(super) fn lock_holder(directory: &Path) -> io::Result<Option<i32>> {
 pub(super) fn is_still(file: &File, path: &Path) -> bool {
     let place = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
     matches!((file.metadata(), path.metadata()), (Ok(a), Ok(b)) if place(&a) == place(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::monotonic_offset;
+
+    #[test]
+    fn the_offset_of_a_time_namespace_is_read() {
+        let offsets = |seconds, nanoseconds| {
+            monotonic_offset(&format!(
+                "monotonic  {seconds:>10} {nanoseconds:>9}\nboottime            7         0\n"
+            ))
+        };
+        assert_eq!(offsets(0, 0), Some(0));
+        assert_eq!(offsets(86_400, 5), Some(86_400_000_000_005));
+        assert_eq!(offsets(-2, 500_000_000), Some(-1_500_000_000));
+        assert_eq!(monotonic_offset(""), None);
+    }
 }

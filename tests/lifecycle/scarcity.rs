@@ -1,0 +1,102 @@
+//! Too little of something while attaching: refused whole, and nothing half attached.
+
+use crate::{BARE, DENY, FAILED, denied, status, xdp_program};
+use nix::sys::resource::{Resource, setrlimit};
+use shedder_tests::flood::now;
+use shedder_tests::netns::Network;
+use shedder_tests::shedder::Shedder;
+use shedder_tests::{bpf, privileged};
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::process::Output;
+
+/// Runs a command that may have no more than this of a resource.
+fn run_with(shedder: &Shedder<'_>, resource: Resource, limit: u64, arguments: &[&str]) -> Output {
+    let mut command = shedder.command(arguments);
+    // SAFETY: between fork and exec it makes one system call.
+    unsafe { command.pre_exec(move || Ok(setrlimit(resource, limit, limit)?)) };
+    command.output().unwrap()
+}
+
+/// Attaches with ever more of a resource until it is enough; before that, nothing changes.
+fn until_enough(shedder: &Shedder<'_>, resource: Resource, limits: impl Iterator<Item = u64>) {
+    let network = shedder.network();
+    let config = shedder.config(DENY);
+    let attach = ["attach", "--config", config.to_str().unwrap()];
+    let mut refused = 0;
+    for limit in limits {
+        let before = (bpf::objects_under(shedder.pins()).unwrap(), xdp_program(network, "veth0"));
+        let output = run_with(shedder, resource, limit, &attach);
+        if output.status.success() {
+            assert!(refused > 0, "the least was enough");
+            return;
+        }
+        refused += 1;
+        // Where there is too little to start a process at all, it has no say in how it ends.
+        let after = (bpf::objects_under(shedder.pins()).unwrap(), xdp_program(network, "veth0"));
+        assert_eq!(after, before, "{resource:?} {limit}: {output:?}");
+    }
+    panic!("nothing was enough");
+}
+
+#[test]
+fn too_few_descriptors_or_too_little_memory_refuse_an_attachment_whole() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::new("scarce").unwrap();
+    let shedder = Shedder::new(&network);
+    for what_is_there in [false, true] {
+        if what_is_there {
+            shedder.attach(BARE);
+        }
+        until_enough(&shedder, Resource::RLIMIT_NOFILE, (6..).step_by(4));
+        shedder.attach(BARE);
+        until_enough(&shedder, Resource::RLIMIT_AS, (16..).step_by(8).map(|megabytes| megabytes << 20));
+        shedder.ok(&["kill"]);
+        shedder.ok(&["detach"]);
+        assert!(!shedder.pins().exists());
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_is_no_obstacle_to_a_kill_and_refuses_a_daemon_whole() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::new("full").unwrap();
+    let shedder = Shedder::new(&network);
+    shedder.attach(DENY);
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for command in [&["kill"][..], &["resume"], &["kill"]] {
+        let ended = shedder.command(command).stdout(full()).stderr(full()).status().unwrap();
+        assert!(ended.success(), "{command:?}: {ended:?}");
+    }
+    assert_eq!(status(&shedder)["kill"]["active"], true);
+    shedder.ok(&["resume"]);
+    let start = now();
+    assert_eq!(denied(&network).arrived_since(start), 0);
+
+    // A file system that has no room for the push socket.
+    let disk = network.dir().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mounted = nix::mount::mount(
+        Some("tmpfs"),
+        &disk,
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        Some("nr_inodes=1"),
+    );
+    mounted.unwrap();
+    let push = disk.join("push.sock");
+    let config = shedder.config(&format!(
+        "interfaces = [\"$IF\"]\n[[service]]\nname = \"api\"\nprotocol = \"tcp\"\nport = 80\nsignal = {{ kind = \"push\" }}\n\
+         [endpoint]\npush = \"{}\"\n",
+        push.display()
+    ));
+    let before = bpf::objects_under(shedder.pins()).unwrap();
+    let said = shedder.fails(FAILED, &["run", "--config", config.to_str().unwrap()]);
+    nix::mount::umount(&disk).unwrap();
+    assert!(said.contains("No space left on device"), "{said}");
+    assert_eq!(bpf::objects_under(shedder.pins()).unwrap(), before);
+}
