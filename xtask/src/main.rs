@@ -1,5 +1,6 @@
-//! The tasks of this repository: `cargo xtask setup | build | check | test | fuzz | kernels | demo | lab`.
+//! The tasks of this repository: `cargo xtask setup | build | check | test | fuzz | kernels | demo | lab | chaos`.
 
+mod chaos;
 mod demo;
 mod fuzz;
 mod kernels;
@@ -56,6 +57,13 @@ enum Task {
         #[arg(long, value_name = "FACTOR", default_value_t = 10.0, value_parser = demo::factor)]
         overload: f64,
     },
+    /// Inject faults at random under real traffic and a running loop, and see that every promise holds. Needs root.
+    #[command(disable_help_flag = true)]
+    Chaos {
+        /// --for TIME (60s unless given), --seed NUMBER.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
     /// Play overloads with shedder, with other controllers and with nothing, in ten minutes. Needs root.
     #[command(disable_help_flag = true)]
     Lab {
@@ -100,6 +108,11 @@ fn run(task: &Task, root: &Path) -> Result<()> {
             setup::network()?;
             let shedder = build()?;
             demo::run(&demo::Options { shedder, output: root.join("target/demo"), overload: *overload })
+        }
+        Task::Chaos { arguments } => {
+            setup::programs(root)?;
+            setup::network()?;
+            chaos::run(&build()?, arguments)
         }
         Task::Lab { arguments } => {
             setup::programs(root)?;

@@ -12,7 +12,7 @@ use shedder_tests::shedder::BINARY;
 
 use crate::steps::{Steps, cargo, quiet};
 use crate::tally::{Privileged, Tally};
-use crate::{fuzz, profile_folder, setup, toolchain};
+use crate::{chaos, fuzz, profile_folder, setup, toolchain};
 
 /// How many steps [`checks`] has.
 const CHECKS: usize = 11;
@@ -43,7 +43,8 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     }
     let deny = setup::lints(root)?;
     setup::compiler_of_c_plus_plus()?;
-    let mut steps = Steps::new(CHECKS + 4 + fuzz::TARGETS.len());
+    let can_be_privileged = privileged::missing().is_none();
+    let mut steps = Steps::new(CHECKS + 4 + fuzz::TARGETS.len() + usize::from(can_be_privileged));
     checks(&mut steps, &deny)?;
 
     let mut binary = cargo();
@@ -68,6 +69,12 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     tests.env(LEDGER, &ledger).env(BINARY, folder.join("shedder"));
     let mut tally = Tally::default();
     steps.run_reading("tests", &mut tests, |line| tally.read(line))?;
+
+    if can_be_privileged {
+        let mut faults = cargo();
+        faults.args(["run", "--package", "shedder-chaos"]).args(quiet()).args(["--", "--for", chaos::TESTED]);
+        steps.run("faults at random", faults.env(BINARY, folder.join("shedder")))?;
+    }
 
     // Thousands of runs, which take a build with optimisation.
     let mut simulation = cargo();
