@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 use shedder_tests::dialogue::{Dialogue, Echo};
+use shedder_tests::flood::now;
 use shedder_tests::netns::{Namespace, Network, Options};
 use shedder_tests::privileged;
 use shedder_tests::shedder::Shedder;
+use shedder_tests::traffic::Traffic;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -82,6 +84,34 @@ fn a_lifeline_keeps_its_connection_and_opens_another_and_nobody_else_can() {
     for pair in strangers(&network, PORT) {
         must_talk(client, pair);
     }
+}
+
+#[test]
+fn a_lifeline_talks_and_is_found_through_a_kill_under_a_flood() {
+    if !privileged::require() {
+        return;
+    }
+    let options = Options { resolve: true, ..Options::default() };
+    let network = Network::with("kill-flood", &options).unwrap();
+    let shedder = Shedder::new(&network);
+    shedder.attach(&config(&network, ""));
+    let _echo = Echo::start(&network.server, PORT).unwrap();
+    let client = &network.client;
+    let mut kept = lifelines(&network, PORT).map(|pair| must_talk(client, pair));
+    let strangers: Vec<IpAddr> = (0..200).map(|host| network.link().source_v4(9, host).into()).collect();
+    let flood = Traffic::inward(&network, network.link(), &strangers, 4000, 50_000).unwrap();
+    flood.arrive_more();
+
+    shedder.ok(&["kill"]);
+    let killed = now();
+    flush_neighbours(&network);
+    for dialogue in &mut kept {
+        dialogue.speak(LONG).expect("an established connection of a lifeline lives");
+    }
+    for pair in lifelines(&network, PORT) {
+        must_talk(client, pair);
+    }
+    assert_eq!(flood.arrived_since(killed), 0);
 }
 
 #[test]

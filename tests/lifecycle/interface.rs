@@ -4,6 +4,7 @@ use crate::{DENY, allowed, arrived, denied, link, status, xdp_program, xdp_progr
 use shedder_tests::flood::now;
 use shedder_tests::netns::{Network, Options, ip};
 use shedder_tests::shedder::Shedder;
+use shedder_tests::traffic::Traffic;
 use shedder_tests::wait::until;
 use shedder_tests::{bpf, endpoint, privileged};
 use std::time::{Duration, Instant};
@@ -72,6 +73,27 @@ fn an_interface_that_is_made_again_is_attached_within_a_second() {
 }
 
 #[test]
+fn an_interface_that_is_made_again_is_attached_though_another_is_still_missing() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::with("one-of-two", &Options { links: 2, ..Options::default() }).unwrap();
+    let shedder = Shedder::new(&network);
+    let _daemon = shedder.ready_daemon("interfaces = [\"veth0\", \"veth1\"]\n").unwrap();
+    shedder.ok(&["kill"]);
+    ip(&network.server, "link delete veth0\nlink delete veth1\n").unwrap();
+    wait_until_not_ready(&network, "there is no interface veth0");
+    network.make(&network.links()[1..]).unwrap();
+    until("the one to be held", || xdp_program(&network, "veth1").is_some());
+    let traffic = Traffic::inward_of_both_families(&network, &network.links()[1], 4000, 1_000).unwrap();
+    assert_eq!(traffic.arrived_since(Duration::ZERO), 0, "the kill was lost");
+    wait_until_not_ready(&network, "there is no interface veth0");
+    network.make(&network.links()[..1]).unwrap();
+    until("the daemon to be ready", || endpoint::is_ready(&network.server));
+    assert!(xdp_program(&network, "veth0").is_some());
+}
+
+#[test]
 fn an_interface_that_is_moved_to_another_namespace_and_back_is_held_all_the_time() {
     if !privileged::require() {
         return;
@@ -93,7 +115,7 @@ fn an_interface_that_is_moved_to_another_namespace_and_back_is_held_all_the_time
     let index = bpf::attached_by(&link(&shedder, "ingress-0")).unwrap().interface;
     ip(
         &network.server,
-        &format!("link add veth0 index {index} type veth peer name other0\nlink set veth0 up\n"),
+        &format!("link add veth0 index {index} type veth peer name other0 index 4711\nlink set veth0 up\n"),
     )
     .unwrap();
     until("the other one to be held", || {
@@ -131,7 +153,8 @@ fn interfaces_that_change_names_with_each_other_or_with_a_new_one_are_held() {
         shedder.ok(&["resume"]);
     };
     held();
-    ip(&network.server, "link set veth0 name a\nlink set veth1 name veth0\nlink set a name veth1\n").unwrap();
+    ip(&network.server, "link set veth0 name other\nlink set veth1 name veth0\nlink set other name veth1\n")
+        .unwrap();
     held();
     // The name of one goes to a new one, and it has the name of one that goes.
     ip(

@@ -219,12 +219,9 @@ impl Supervisor {
             if is_new {
                 tracing::warn!("not as configured: {}", drift.join("; "));
             }
-            match self.datapath.reinstall(&live.config, &live.state) {
-                Ok(state) => {
-                    let kind = if is_pinned { "attach" } else { "map" };
-                    count(&mut lock(&self.published).counters.reconcile_repairs, kind);
+            match self.repair(&live, is_pinned, signals) {
+                Ok(()) => {
                     tracing::warn!("put right: {}", drift.join("; "));
-                    self.follow(live.config.clone(), state, signals);
                     drift.clear();
                 }
                 Err(error) if is_new => tracing::error!("cannot be put right yet: {error:#}"),
@@ -232,6 +229,25 @@ impl Supervisor {
             }
         }
         lock(&self.published).drift = drift;
+    }
+
+    /// Puts in force again what is configured: with what is pinned where that is enough, else anew.
+    fn repair(&mut self, live: &Live, is_pinned: bool, signals: &Signals) -> Result<()> {
+        let published = Arc::clone(&self.published);
+        let repaired = |kind| count(&mut lock(&published).counters.reconcile_repairs, kind);
+        if is_pinned {
+            let (held, all) = self.datapath.hold_again(&live.state, &live.config);
+            if held > 0 {
+                repaired("attach");
+            }
+            if all.is_ok() {
+                return Ok(());
+            }
+        }
+        let state = self.datapath.reinstall(&live.config, &live.state)?;
+        repaired(if is_pinned { "attach" } else { "map" });
+        self.follow(live.config.clone(), state, signals);
+        Ok(())
     }
 
     /// Ends in good order: detaches, unless a kill holds or the configuration says that the programs stay.

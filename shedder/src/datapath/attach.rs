@@ -102,6 +102,7 @@ impl Datapath {
         if let Some(state) = &state {
             keep_kills(state, config, &targets)?;
         }
+        self.refuse_taken(&targets)?;
         let slots = service_slots(config, state.as_ref())?;
         let compiled = compile(config, &slots, key, sys::coarse_tick());
         // Behind what a run that died left, of which programs may be in force.
@@ -136,6 +137,71 @@ impl Datapath {
                 Err(error)
             }
         }
+    }
+
+    /// Holds again those interfaces of the configuration in force that are not held any more, with the programs that are
+    /// pinned for them: nothing has to be loaded. Each for itself, so that one which is missing is no reason to leave
+    /// another. Returns how many were taken.
+    ///
+    /// # Errors
+    /// A sentence where any could not be; those that could, are held.
+    pub fn hold_again(&self, state: &State, config: &Config) -> (usize, Result<()>) {
+        let mut found = Vec::new();
+        let mut failed = Ok(());
+        for name in &config.interfaces {
+            match interface_index(name) {
+                Ok(index) => found.push((name.clone(), index)),
+                Err(error) => failed = Err(error),
+            }
+        }
+        let targets = match assign_slots(Some(state), found) {
+            Ok(targets) => targets,
+            Err(error) => return (0, Err(error)),
+        };
+        let mut held = 0;
+        for target in targets.iter().filter(|target| !is_held(state, target)) {
+            match self.hold_one_again(state, config, target) {
+                Ok(()) => held += 1,
+                Err(error) => failed = Err(error.context(format!("cannot attach to {}", target.name))),
+            }
+        }
+        (held, failed)
+    }
+
+    fn hold_one_again(&self, state: &State, config: &Config, target: &Target) -> Result<()> {
+        let old = state.interface_entries().read(target.slot);
+        if old.index == 0 {
+            bail!("it has no programs yet");
+        }
+        let mut programs = Programs::pinned(&self.pins, state.meta().read(0).generation, target.slot)?;
+        let mut undo = Vec::new();
+        match hold(&self.pins, target, &mut programs, config.mode, state, &mut undo) {
+            Ok(entry) => {
+                let Interface { dry_run, posture, .. } = old;
+                state.interface_entries().write(target.slot, &Interface { dry_run, posture, ..entry });
+                Ok(())
+            }
+            Err(error) => {
+                undo.into_iter().rev().for_each(|step| step.apply(state));
+                Err(error)
+            }
+        }
+    }
+
+    /// Refuses interfaces that another XDP program holds, before anything is loaded: a daemon whose interface was taken
+    /// meanwhile asks again five times a second.
+    fn refuse_taken(&self, targets: &[Target]) -> Result<()> {
+        let behind = |pin: PathBuf| sys::link_state(sys::get_pinned(&pin).ok()?.as_fd()).ok();
+        let links = entries(&self.pins.links())?;
+        let own: Vec<u32> = links.into_iter().filter_map(behind).map(|link| link.program).collect();
+        for target in targets {
+            let found =
+                netlink::xdp_on(target.index).context("cannot ask for the XDP program that is there")?;
+            if found.is_some_and(|found| !own.contains(&found.id)) {
+                return Err(taken(target, found).context(format!("cannot attach to {}", target.name)));
+            }
+        }
+        Ok(())
     }
 
     /// The state that is there already, if any is. What a first attachment that died left is removed.
@@ -397,6 +463,17 @@ fn slots_of(held: &[InterfaceState], found: Vec<(String, u32)>) -> Result<Vec<Ta
             Ok(Target { name, index, slot })
         })
         .collect()
+}
+
+/// Whether an interface is held in its slot, here and under its name.
+fn is_held(state: &State, target: &Target) -> bool {
+    let entry = state.interfaces().into_iter().find(|interface| interface.slot == target.slot);
+    entry.is_some_and(|entry| {
+        entry.attachment == Attachment::Whole
+            && entry.index == target.index
+            && entry.name == target.name
+            && netlink::xdp_on(target.index).is_ok_and(|found| found.is_some())
+    })
 }
 
 /// Refuses a configuration under which something would pass that a kill in force stops: only a person lifts a kill.
@@ -688,16 +765,21 @@ fn is_taken(error: &ProgramError) -> bool {
     matches!(errno(error), Some(libc::EBUSY | libc::EEXIST))
 }
 
+/// What to do where another XDP program is on the interface.
+fn taken(target: &Target, who: Option<netlink::XdpProgram>) -> anyhow::Error {
+    let name = &target.name;
+    let who = who.map_or_else(String::new, |program| format!(" (id {})", program.id));
+    anyhow!(
+        "another XDP program{who} is attached to {name}, and is left alone: see `ip -d link show {name}`; take it off \
+         with `ip link set {name} xdp off` if it is not wanted"
+    )
+}
+
 /// Why the kernel refused the XDP program, and what to do.
 fn refused(error: ProgramError, target: &Target) -> anyhow::Error {
     let name = &target.name;
     if is_taken(&error) {
-        let who = netlink::xdp_on(target.index).ok().flatten();
-        let who = who.map_or_else(String::new, |program| format!(" (id {})", program.id));
-        return anyhow!(
-            "another XDP program{who} is attached to {name}, and is left alone: see `ip -d link show {name}`; take it \
-             off with `ip link set {name} xdp off` if it is not wanted"
-        );
+        return taken(target, netlink::xdp_on(target.index).ok().flatten());
     }
     match errno(&error) {
         Some(libc::EOPNOTSUPP) => anyhow!(

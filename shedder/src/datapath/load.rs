@@ -12,6 +12,7 @@ use aya::programs::{ProgramError, ProgramType, SchedClassifier, TestRun, TestRun
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use aya_log::EbpfLogger;
+use aya_obj::programs::XdpAttachType;
 use bytemuck::Zeroable;
 use shedder_common::abi::{Ports, maps};
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,25 +50,42 @@ impl Retired {
 }
 
 /// The programs of one interface.
-pub(super) struct Programs {
-    object: Ebpf,
+pub(super) enum Programs {
+    /// Just now, with all that they need.
+    Loaded(Ebpf),
+    /// Earlier, and pinned since.
+    Pinned(Box<(Xdp, SchedClassifier)>),
 }
 
 impl Programs {
+    /// Opens those of the interface in `slot`, of a generation that is in force.
+    pub(super) fn pinned(pins: &Pins, generation: u64, slot: usize) -> Result<Programs> {
+        let [ingress, egress] = Way::BOTH.map(|way| pins.program(generation, way, slot));
+        let open = || -> Result<_, ProgramError> {
+            Ok((Xdp::from_pin(ingress, XdpAttachType::Interface)?, SchedClassifier::from_pin(egress)?))
+        };
+        let programs = open().context("cannot open the programs that are pinned")?;
+        Ok(Programs::Pinned(Box::new(programs)))
+    }
+
     pub(super) fn ingress(&mut self) -> Result<&mut Xdp> {
-        Ok(self
-            .object
-            .program_mut("shedder_ingress")
-            .context("the object has no ingress program")?
-            .try_into()?)
+        match self {
+            Programs::Loaded(object) => Ok(object
+                .program_mut("shedder_ingress")
+                .context("the object has no ingress program")?
+                .try_into()?),
+            Programs::Pinned(programs) => Ok(&mut programs.0),
+        }
     }
 
     pub(super) fn egress(&mut self) -> Result<&mut SchedClassifier> {
-        Ok(self
-            .object
-            .program_mut("shedder_egress")
-            .context("the object has no egress program")?
-            .try_into()?)
+        match self {
+            Programs::Loaded(object) => Ok(object
+                .program_mut("shedder_egress")
+                .context("the object has no egress program")?
+                .try_into()?),
+            Programs::Pinned(programs) => Ok(&mut programs.1),
+        }
     }
 }
 
@@ -79,12 +97,11 @@ impl Programs {
     /// Where they are not, or the kernel cannot run it.
     pub(super) fn shake_hands(&mut self) -> Result<()> {
         const SHORTEST_FRAME: [u8; 14] = [0; 14];
-        let mut logger = EbpfLogger::init(&mut self.object).context("cannot read what the programs log")?;
-        let handshake: &mut Xdp = self
-            .object
-            .program_mut("shedder_handshake")
-            .context("the object has no handshake")?
-            .try_into()?;
+        // Those that are pinned are in force, and so of one ABI with their maps.
+        let Programs::Loaded(object) = self else { return Ok(()) };
+        let mut logger = EbpfLogger::init(object).context("cannot read what the programs log")?;
+        let handshake: &mut Xdp =
+            object.program_mut("shedder_handshake").context("the object has no handshake")?.try_into()?;
         handshake.load().map_err(|error| explain(error.into()))?;
         let options = TestRunOptions { data_in: Some(&SHORTEST_FRAME), ..TestRunOptions::default() };
         let answer =
@@ -160,7 +177,7 @@ impl Generation<'_> {
         }
         fault::point()?;
         let object = loader.load(OBJECT).map_err(explain)?;
-        let mut programs = Programs { object };
+        let mut programs = Programs::Loaded(object);
         programs.ingress()?.load().map_err(|error| explain(error.into()))?;
         programs.egress()?.load().map_err(|error| explain(error.into()))?;
         let path = |way| self.pins.program(self.number, way, slot);
