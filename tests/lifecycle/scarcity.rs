@@ -23,15 +23,13 @@ fn until_enough(shedder: &Shedder<'_>, resource: Resource, limits: impl Iterator
     let network = shedder.network();
     let config = shedder.config(DENY);
     let attach = ["attach", "--config", config.to_str().unwrap()];
-    let mut refused = 0;
-    for limit in limits {
+    for (refused, limit) in limits.enumerate() {
         let before = (bpf::objects_under(shedder.pins()).unwrap(), xdp_program(network, "veth0"));
         let output = run_with(shedder, resource, limit, &attach);
         if output.status.success() {
             assert!(refused > 0, "the least was enough");
             return;
         }
-        refused += 1;
         if output.status.code().is_none() {
             // It was ended for want of memory, and could take nothing back: what is in force is as it was.
             assert_eq!(xdp_program(network, "veth0"), before.1, "{resource:?} {limit}: {output:?}");

@@ -9,7 +9,9 @@ use shedder_tests::traffic::Traffic;
 use shedder_tests::wait::until;
 use shedder_tests::{endpoint, privileged};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Names the binary that came before this one, to be tested with it. Without it, the other build is this one with other
 /// programs in it.
@@ -33,7 +35,10 @@ fn other_build(directory: &Path) -> PathBuf {
     }
     let path = directory.join("shedder-other");
     fs::copy(binary(), &path).unwrap();
-    fs::write(&path, bytes).unwrap();
+    // By another process: one that a test starts meanwhile would inherit a descriptor of ours, and the file be busy.
+    let mut tee = Command::new("tee").arg(&path).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    tee.stdin.take().unwrap().write_all(&bytes).unwrap();
+    assert!(tee.wait().unwrap().success());
     path
 }
 
