@@ -114,6 +114,10 @@ fn run(plant: &Plant) -> Vec<f64> {
         let applied = Applied { share: 1.0, admitted: service.admitted(), baseline: service.baseline() };
         let reading = window.turn(at, &measured, &in_flight, applied);
         let decision = service.turn(at, &reading, &offered, None);
+        if std::env::var("TRACE").is_ok() {
+            let q = reading.queue.unwrap_or_default();
+            println!("{now:.2} ratio {:.3} obs {:?} pred {:?} base {:?} t {:.2}/{:.2}/{:.2} inflight {} arr {:.1} ans {:.1} off {:.1} cap {:?} {} fault {:?} undone {}", decision.ratio, reading.latency, decision.predicted, decision.baseline, decision.terms.proportional, decision.terms.integral, decision.terms.derivative, q.in_flight, q.arrivals, q.answers, q.offered, q.capacity, decision.state.name(), reading.fault, decision.undone);
+        }
         cutoffs.push_back(decision.cutoff);
         cutoffs.pop_front();
         ratios.push(decision.ratio);
@@ -193,4 +197,18 @@ fn loop_is_stable_on_almost_all_of_a_finer_grid() {
     let (runs, found) = swinging(plants(&times, &capacities, &targets).iter());
     println!("{} of {runs}: {found:#?}", found.len());
     assert!(found.len() * 40 <= runs, "{} of {runs}", found.len());
+}
+
+#[test]
+fn tmp_trace() {
+    let get = |name: &str, or: f64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(or);
+    let plant = Plant {
+        service_time: get("S", 0.3),
+        capacity: get("C", 10.0),
+        target: Duration::from_millis(get("T", 2000.0) as u64),
+        interval: Duration::from_millis(get("I", 20.0) as u64),
+        overload: get("X", 10.0),
+        delay: get("D", 1.0) as usize,
+    };
+    run(&plant);
 }

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// As many requests tell the rate at which they arrive.
 const TELLING_ARRIVALS: f64 = 20.0;
 
+/// A span in which so many answers could leave tells whether they do.
+const FEW_ANSWERS: f64 = 10.0;
+
 /// So many of the last answers tell how fast the service is now.
 const NEWEST: u64 = 5;
 
@@ -171,8 +174,14 @@ impl PassiveWindow {
         let predicted = self.capacity.predict(now, length, requests, self.observed, span);
         // So many may be late by chance.
         let chance = ((1.0 - self.quantile) * (in_flight.requests() + samples) as f64).max(2.0) as u64;
-        let predicted = predicted
-            .map(|seconds| Duration::from_secs_f64(seconds.min(3600.0)).max(in_flight.longest_but(chance)));
+        // Where answers come as fast as they can, what has waited long is the end of a queue that drains. Where they do
+        // not, it is what the next one waits at least.
+        let missing = self.capacity.per_second().map_or(1.0, |capacity| {
+            let lately = self.rate(|turn| turn.answers, 0.0, 2, FEW_ANSWERS / capacity).0;
+            (1.0 - lately.per_second() / capacity).clamp(0.0, 1.0)
+        });
+        let waited = in_flight.longest_but(chance).mul_f64(missing);
+        let predicted = predicted.map(|seconds| Duration::from_secs_f64(seconds.min(3600.0)).max(waited));
         let idle = self.is_idle(now, in_flight);
         self.reading = Reading {
             latency,
