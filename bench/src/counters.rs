@@ -24,7 +24,8 @@ impl Counted {
             };
             let delivered = delivered4(&read("snmp")?).context("no InDelivers in snmp")?
                 + delivered6(&read("snmp6")?).context("no Ip6InDelivers in snmp6")?;
-            let arrived = arrived(&read("dev")?, interface).with_context(|| format!("no {interface} in dev"))?;
+            let arrived =
+                arrived(&read("dev")?, interface).with_context(|| format!("no {interface} in dev"))?;
             Ok(Counted { arrived, delivered })
         })?
     }

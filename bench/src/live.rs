@@ -2,7 +2,7 @@
 
 use crate::counters::Counted;
 use crate::peers::{self, Peer};
-use crate::programs::{Generator, Made};
+use crate::programs::{Generator, Limit, Made};
 use crate::shape::{Layout, SPOOFED, Shape};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -13,21 +13,29 @@ use std::time::Duration;
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) shape: Shape,
+    /// Of every peer that has one: so low that most of the flood is refused, as far as there are more frames than sources.
+    pub(crate) limit: Limit,
 }
 
 /// The base case, and each dimension varied alone.
 pub(crate) fn cases() -> Vec<Case> {
-    let sources = |name, sources| Case { name, shape: Shape { sources, ..Shape::BASE } };
+    let limit = |per_second| Limit { per_second, burst: 1 };
+    let base = Case { name: BASE, shape: Shape::BASE, limit: limit(10) };
+    let sources = |name, sources, per_second| Case {
+        name,
+        shape: Shape { sources, ..Shape::BASE },
+        limit: limit(per_second),
+    };
     vec![
-        Case { name: BASE, shape: Shape::BASE },
-        sources("1 source", 1),
-        sources(MANY, 1 << 16),
-        sources("1M sources", 1 << 20),
-        sources("10M sources", 10_000_000),
-        sources("spoofed sources", SPOOFED),
-        Case { name: "1,500 bytes", shape: Shape { length: 1500, ..Shape::BASE } },
-        Case { name: "IPv6", shape: Shape { layout: Layout::V6, ..Shape::BASE } },
-        Case { name: "VLAN", shape: Shape { layout: Layout::Tagged, ..Shape::BASE } },
+        base,
+        sources("1 source", 1, 1000),
+        sources(MANY, 1 << 16, 1),
+        sources("1M sources", 1 << 20, 1),
+        sources("10M sources", 10_000_000, 1),
+        sources("spoofed sources", SPOOFED, 1),
+        Case { name: "1,500 bytes", shape: Shape { length: 1500, ..Shape::BASE }, ..base },
+        Case { name: "IPv6", shape: Shape { layout: Layout::V6, ..Shape::BASE }, ..base },
+        Case { name: "VLAN", shape: Shape { layout: Layout::Tagged, ..Shape::BASE }, ..base },
     ]
 }
 
@@ -52,19 +60,11 @@ pub(crate) struct Flood {
     pub(crate) error: Option<String>,
 }
 
-/// How much is measured.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Effort {
-    pub(crate) rounds: usize,
-    /// Of one flood.
-    pub(crate) time: Duration,
-}
-
-/// Floods every peer in every case, round by round.
+/// Floods every peer in every case, in so many rounds, for so long each time.
 pub(crate) fn floods(
     peers: &mut [Box<dyn Peer>],
     cases: &[Case],
-    effort: Effort,
+    (rounds, time): (usize, Duration),
 ) -> Result<Vec<Flood>> {
     let mut generator = Generator::load()?;
     let mut floods = Vec::new();
@@ -73,16 +73,16 @@ pub(crate) fn floods(
             floods.push(Flood::new(peer.as_ref(), case));
         }
     }
-    for round in 0..effort.rounds {
+    for round in 0..rounds {
         let mut place = floods.iter_mut();
         for case in cases {
-            eprintln!("bench: floods, round {} of {}: {}", round + 1, effort.rounds, case.name);
+            eprintln!("bench: floods, round {} of {}: {}", round + 1, rounds, case.name);
             for peer in peers.iter_mut() {
                 let flood = place.next().context("every case has its place")?;
                 if flood.error.is_some() {
                     continue;
                 }
-                if let Err(error) = flood.add(&mut generator, peer.as_mut(), case, effort.time) {
+                if let Err(error) = flood.add(&mut generator, peer.as_mut(), case, time) {
                     flood.error = Some(format!("{error:#}"));
                 }
             }
@@ -93,7 +93,7 @@ pub(crate) fn floods(
 
 /// Frames that a peer meets before it is measured: all its sources come up, as far as there is time for that.
 fn warm_up(sources: u32) -> u64 {
-    (2 * u64::from(sources)).clamp(1 << 18, 1 << 21)
+    (2 * u64::from(sources)).clamp(1 << 17, 1 << 20)
 }
 
 /// The CPU that makes frames and takes them in.
@@ -122,7 +122,7 @@ impl Flood {
         case: &Case,
         time: Duration,
     ) -> Result<()> {
-        peer.arm(&case.shape)?;
+        peer.arm(&case.shape, case.limit)?;
         let (frame, plan) = case.shape.frame(peer.network().link());
         let mut send = |peer: &dyn Peer, frames| -> Result<(Made, Counted, Option<u64>)> {
             let (before, own) = (Counted::read(peer.network())?, peer.passed()?);
@@ -136,7 +136,9 @@ impl Flood {
         let frames = (made.rate() * time.as_secs_f64()) as u64;
         // Else the time between two looks at the clock would count, and the test run takes no more at once.
         let (made, counted, passed) = send(peer, frames.clamp(1 << 16, 1 << 26))?;
-        if self.drops_all && let Some(passed) = passed {
+        if self.drops_all
+            && let Some(passed) = passed
+        {
             ensure!(passed == 0, "it let {passed} of {} packets pass, and drops all", counted.arrived);
         }
         let arrived = counted.arrived as f64 / made.frames as f64;

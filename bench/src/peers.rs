@@ -17,8 +17,9 @@ pub(crate) trait Peer {
     /// What tables call it.
     fn name(&self) -> &str;
 
-    /// Makes it ready on its network's server, with no memory of what was before. The error is shown in the tables.
-    fn arm(&mut self, shape: &Shape) -> Result<()>;
+    /// Makes it ready on its network's server, with this limit per source where it has one, and with no memory of what was
+    /// before. The error is shown in the tables.
+    fn arm(&mut self, shape: &Shape, limit: Limit) -> Result<()>;
 
     /// What it let pass since it was made ready, where it counts that itself.
     fn passed(&self) -> Result<Option<u64>> {
@@ -33,9 +34,6 @@ pub(crate) trait Peer {
     /// Its network.
     fn network(&self) -> &Network;
 }
-
-/// The limit that every peer is given: low, so that a flood meets refusals, of which alone the cost is compared.
-pub(crate) const LIMIT: Limit = Limit { per_second: 1, burst: 1 };
 
 /// All of them. Those that cannot be had on this machine say so when they are made ready.
 pub(crate) fn all() -> Result<Vec<Box<dyn Peer>>> {

@@ -5,12 +5,14 @@ pub(crate) mod plan;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, PerCpuArray, PerCpuValues, ProgramArray};
-use aya::programs::{ProgramFd, SchedClassifier, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
-use aya::{Ebpf, EbpfLoader};
-use plan::{Counts, Plan, TABLE, Tally};
+use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::util::nr_cpus;
+use aya::{Ebpf, EbpfLoader};
+use aya_obj::programs::XdpAttachType;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use plan::{Counts, Plan, TABLE, Tally};
+use serde::Serialize;
 use shedder_tests::netns::{Namespace, Network};
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +27,7 @@ unsafe impl aya::Pod for Tally {}
 unsafe impl aya::Pod for Counts {}
 
 /// A limit per source: so many a second, of which so many may come at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Limit {
     pub(crate) per_second: u64,
     pub(crate) burst: u64,
@@ -81,13 +83,17 @@ impl Design {
         Ok(Design { ebpf, name })
     }
 
-    pub(crate) fn program(&self) -> Result<&Xdp> {
-        Ok(self.ebpf.program(self.name).context("it was loaded")?.try_into()?)
+    /// The program, pinned on a bpffs and opened once more.
+    pub(crate) fn pinned(&mut self, pin: &Path) -> Result<Xdp> {
+        let program: &mut Xdp = self.ebpf.program_mut(self.name).context("it was loaded")?.try_into()?;
+        program.pin(pin).with_context(|| format!("pinning at {}", pin.display()))?;
+        Ok(Xdp::from_pin(pin, XdpAttachType::Interface)?)
     }
 
     /// What it let pass and dropped.
     pub(crate) fn counts(&self) -> Result<Counts> {
-        let map: PerCpuArray<_, Counts> = PerCpuArray::try_from(self.ebpf.map("COUNTS").context("it counts")?)?;
+        let map: PerCpuArray<_, Counts> =
+            PerCpuArray::try_from(self.ebpf.map("COUNTS").context("it counts")?)?;
         let sum = |sum: Counts, cpu: &Counts| Counts {
             passed: sum.passed + cpu.passed,
             dropped: sum.dropped + cpu.dropped,
@@ -99,7 +105,8 @@ impl Design {
 /// Pins a classifier that drops everything, for `tc` to attach.
 pub(crate) fn pin_shot(pin: &Path) -> Result<()> {
     let mut ebpf = load(1, Limit { per_second: 1, burst: 1 })?;
-    let program: &mut SchedClassifier = ebpf.program_mut("shot").context("there is no program shot")?.try_into()?;
+    let program: &mut SchedClassifier =
+        ebpf.program_mut("shot").context("there is no program shot")?.try_into()?;
     program.load()?;
     program.pin(pin)?;
     Ok(())
@@ -220,8 +227,7 @@ impl Generator {
     }
 
     fn tallies(&self) -> Result<Vec<Tally>> {
-        let map: PerCpuArray<_, Tally> =
-            PerCpuArray::try_from(self.ebpf.map("TALLY").context("it counts")?)?;
+        let map: PerCpuArray<_, Tally> = PerCpuArray::try_from(self.ebpf.map("TALLY").context("it counts")?)?;
         Ok(map.get(&0, 0)?.iter().copied().filter(|tally| tally.frames > 0).collect())
     }
 

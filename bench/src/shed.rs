@@ -1,9 +1,10 @@
 //! shedder as a subject of measurement, seen through its command line alone, so that builds of different layouts can be
 //! measured side by side.
 
+use crate::programs::Limit;
 use anyhow::{Context, Result, ensure};
 use aya::programs::Xdp;
-use aya::programs::xdp::XdpAttachType;
+use aya_obj::programs::XdpAttachType;
 use serde_json::Value;
 use shedder_tests::netns::Network;
 use shedder_tests::shedder::Shedder;
@@ -12,13 +13,15 @@ use shedder_tests::shedder::Shedder;
 pub(crate) const NOTHING: &str = "interfaces = [\"$IF\"]\n";
 
 /// A limit per source, and all else as it is by default.
-pub(crate) fn limited(per_second: u64, burst: &str) -> String {
+pub(crate) fn limited(limit: Limit) -> String {
+    let (per_second, burst) = (limit.per_second, burst(limit));
     format!("{NOTHING}[source]\npackets_per_second = {per_second}\nburst = \"{burst}\"\n")
 }
 
 /// The configuration of `docs/example.toml`, with this limit per source, and one rule more: [`UNREACHED`] has limits that
 /// nobody reaches, so that every bucket is asked and none is empty.
-pub(crate) fn everything(per_second: u64, burst: &str) -> Result<String> {
+pub(crate) fn everything(limit: Limit) -> Result<String> {
+    let (per_second, burst) = (limit.per_second, burst(limit));
     let example = include_str!("../../docs/example.toml");
     let mut text = String::new();
     for line in example.lines() {
@@ -46,6 +49,11 @@ pub(crate) fn unmeasured(config: &str) -> String {
 }
 
 const PASSIVE: &str = "signal = { kind = \"passive\" }";
+
+/// The time that a limit's burst takes to come at its rate.
+fn burst(limit: Limit) -> String {
+    format!("{}us", limit.burst * 1_000_000 / limit.per_second)
+}
 
 /// Puts a configuration in force without a daemon.
 pub(crate) fn attach<'a>(network: &'a Network, config: &str) -> Result<Shedder<'a>> {
@@ -118,9 +126,9 @@ mod tests {
 
     #[test]
     fn the_example_takes_the_limit() {
-        let text = everything(7, "3s").unwrap();
+        let text = everything(Limit { per_second: 7, burst: 21 }).unwrap();
         assert_eq!(text.matches("packets_per_second = 7\n").count(), 1);
-        assert_eq!(text.matches("burst = \"3s\"").count(), 1);
+        assert_eq!(text.matches("burst = \"3000000us\"").count(), 1);
         assert!(!unmeasured(&text).contains("signal = { kind = \"passive\" }"));
     }
 }

@@ -1,9 +1,10 @@
 //! Makes load: writes a frame's headers with the next source, and sends it or hands it to the next program.
 
 use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::btf_maps::ProgramArray;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_redirect};
-use aya_ebpf::macros::{map, xdp};
-use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
+use aya_ebpf::macros::{btf_map, map, xdp};
+use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 
 use crate::plan::{HEADER, Plan, Tally};
@@ -13,8 +14,8 @@ static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 #[map]
 static TALLY: PerCpuArray<Tally> = PerCpuArray::with_max_entries(1, 0);
 /// The programs that frames are handed to: those of regular sources to the second, all others to the first.
-#[map]
-static NEXT: ProgramArray = ProgramArray::with_max_entries(2, 0);
+#[btf_map]
+static NEXT: ProgramArray<2> = ProgramArray::new();
 
 /// How often the time is looked at.
 const TIMED: u64 = 64;
@@ -41,7 +42,7 @@ pub fn generate(ctx: XdpContext) -> u32 {
         return unsafe { bpf_redirect(plan.interface, 0) as u32 };
     }
     // SAFETY: nothing here is to be dropped.
-    let _ = unsafe { NEXT.tail_call(&ctx, next) };
+    unsafe { NEXT.tail_call(&ctx, next) };
     xdp_action::XDP_ABORTED
 }
 
@@ -56,7 +57,7 @@ fn source(plan: &Plan, tally: &mut Tally) -> (u32, u32) {
         }
         if now >= tally.regular_due {
             tally.regular_due += plan.regular_period;
-            let number = (tally.regular % plan.regular_sources as u64) as u32;
+            let number = tally.regular.checked_rem(plan.regular_sources as u64).unwrap_or(0) as u32;
             tally.regular += 1;
             return (plan.regular_first + number, 1);
         }

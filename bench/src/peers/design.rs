@@ -1,7 +1,7 @@
 //! The benchmark's own programs.
 
-use super::{LIMIT, Peer};
-use crate::programs;
+use super::Peer;
+use crate::programs::{self, Limit};
 use crate::shape::Shape;
 use anyhow::{Context, Result};
 use shedder_tests::netns::Network;
@@ -38,10 +38,10 @@ impl Peer for Design {
         self.name
     }
 
-    fn arm(&mut self, _: &Shape) -> Result<()> {
+    fn arm(&mut self, _: &Shape, limit: Limit) -> Result<()> {
         // The old one lets go of the interface first.
         self.loaded = None;
-        self.loaded = Some(programs::Design::attach(self.program, LIMIT, &self.network)?);
+        self.loaded = Some(programs::Design::attach(self.program, limit, &self.network)?);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Netfilter's limits per source.
 
-use super::{LIMIT, Peer, poll, run};
+use super::{Peer, poll, run};
+use crate::programs::Limit;
 use crate::programs::plan::TABLE;
 use crate::shape::{Layout, Shape};
 use anyhow::{Context, Result, bail, ensure};
@@ -34,7 +35,7 @@ impl Netfilter {
     }
 
     /// Replaces the one table by a fresh one.
-    fn nft(&self, layout: Layout) -> Result<()> {
+    fn nft(&self, layout: Layout, limit: Limit) -> Result<()> {
         let (source, kind) = match layout {
             Layout::V6 => ("ip6 saddr & ffff:ffff:ffff:ffff::", "ipv6_addr"),
             Layout::V4 | Layout::Tagged => ("ip saddr", "ipv4_addr"),
@@ -51,13 +52,13 @@ impl Netfilter {
             }
             _ => ("inet bench", "prerouting priority raw".into()),
         };
-        let (per_second, burst) = (LIMIT.per_second, LIMIT.burst);
+        let (per_second, burst) = (limit.per_second, limit.burst);
         let lines = format!(
             "table {table} {{}}\n\
              delete table {table}\n\
              table {table} {{\n\
                set sources {{ type {kind}; size {TABLE}; flags dynamic, timeout; timeout 1m; }}\n\
-               chain limit {{\n\
+               chain bench {{\n\
                  type filter hook {hook}; policy accept;\n\
                  {matched} add @sources {{ {source} limit rate over {per_second}/second burst {burst} packets }} \
                    counter drop\n\
@@ -85,13 +86,13 @@ impl Netfilter {
     }
 
     /// Replaces the one rule by a fresh one.
-    fn iptables(&self, variant: &str, layout: Layout) -> Result<()> {
+    fn iptables(&self, variant: &str, layout: Layout, limit: Limit) -> Result<()> {
         let (program, mask) = match layout {
             Layout::V6 => (format!("ip6tables-{variant}"), 64),
             Layout::V4 | Layout::Tagged => (format!("iptables-{variant}"), 32),
         };
         run(&self.network.server, &format!("{program} -t raw -F PREROUTING"))?;
-        let (per_second, burst) = (LIMIT.per_second, LIMIT.burst);
+        let (per_second, burst) = (limit.per_second, limit.burst);
         run(
             &self.network.server,
             &format!(
@@ -113,18 +114,22 @@ impl Peer for Netfilter {
         }
     }
 
-    fn arm(&mut self, shape: &Shape) -> Result<()> {
+    fn arm(&mut self, shape: &Shape, limit: Limit) -> Result<()> {
         if !self.is_ready {
             poll(&self.network)?;
             self.is_ready = true;
         }
         match self.hook {
-            Hook::NftPrerouting | Hook::IptablesLegacy | Hook::IptablesNft if shape.layout == Layout::Tagged => {
-                bail!("sees no tagged packets unless a VLAN device takes the tag off, and this kernel may have none")
+            Hook::NftPrerouting | Hook::IptablesLegacy | Hook::IptablesNft
+                if shape.layout == Layout::Tagged =>
+            {
+                bail!(
+                    "sees no tagged packets unless a VLAN device takes the tag off, and this kernel may have none"
+                )
             }
-            Hook::NftIngress | Hook::NftPrerouting => self.nft(shape.layout),
-            Hook::IptablesLegacy => self.iptables("legacy", shape.layout),
-            Hook::IptablesNft => self.iptables("nft", shape.layout),
+            Hook::NftIngress | Hook::NftPrerouting => self.nft(shape.layout, limit),
+            Hook::IptablesLegacy => self.iptables("legacy", shape.layout, limit),
+            Hook::IptablesNft => self.iptables("nft", shape.layout, limit),
         }
     }
 

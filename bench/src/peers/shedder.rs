@@ -1,6 +1,7 @@
 //! shedder, in some of its states.
 
 use super::Peer;
+use crate::programs::Limit;
 use crate::shape::Shape;
 use crate::shed::{self, Status};
 use anyhow::Result;
@@ -10,36 +11,37 @@ use shedder_tests::shedder::Shedder;
 /// shedder with one configuration.
 pub(super) struct Subject {
     name: &'static str,
-    config: fn() -> Result<String>,
+    config: fn(Limit) -> Result<String>,
     is_killed: bool,
-    is_attached: bool,
+    /// What is in force.
+    attached: Option<String>,
     network: Network,
 }
 
 impl Subject {
-    fn new(name: &'static str, config: fn() -> Result<String>, network: Network) -> Subject {
-        Subject { name, config, is_killed: false, is_attached: false, network }
+    fn new(name: &'static str, config: fn(Limit) -> Result<String>, network: Network) -> Subject {
+        Subject { name, config, is_killed: false, attached: None, network }
     }
 
     /// A limit per source.
     pub(super) fn limited(network: Network) -> Subject {
-        Subject::new("shedder, a limit per source", || Ok(shed::limited(1, "1s")), network)
+        Subject::new("shedder, a limit per source", |limit| Ok(shed::limited(limit)), network)
     }
 
     /// Everything that there is to configure.
     pub(super) fn everything(network: Network) -> Subject {
-        Subject::new("shedder, everything on", || shed::everything(1, "1s"), network)
+        Subject::new("shedder, everything on", shed::everything, network)
     }
 
     /// A limit per source, and one for all newcomers together: what stops a flood of sources that do not exist.
     pub(super) fn newcomers(network: Network) -> Subject {
-        let config = || Ok(shed::limited(1, "1s") + "[newcomers]\npackets_per_second = 1_000\n");
+        let config = |limit| Ok(shed::limited(limit) + "[newcomers]\npackets_per_second = 1_000\n");
         Subject::new("shedder, and a limit for newcomers", config, network)
     }
 
     /// A kill in force.
     pub(super) fn killed(network: Network) -> Subject {
-        let subject = Subject::new("shedder, killed", || Ok(shed::NOTHING.into()), network);
+        let subject = Subject::new("shedder, killed", |_| Ok(shed::NOTHING.into()), network);
         Subject { is_killed: true, ..subject }
     }
 }
@@ -49,16 +51,21 @@ impl Peer for Subject {
         self.name
     }
 
-    fn arm(&mut self, _: &Shape) -> Result<()> {
-        // What it remembers of a source is over after a second, long before the next case.
-        if self.is_attached {
+    fn arm(&mut self, _: &Shape, limit: Limit) -> Result<()> {
+        let config = (self.config)(limit)?;
+        // What it remembers of a source is over after a second, long before the same case comes again.
+        if self.attached.as_ref() == Some(&config) {
             return Ok(());
         }
-        let shedder = shed::attach(&self.network, &(self.config)()?)?;
+        let shedder = Shedder::new(&self.network);
+        if self.attached.take().is_some() {
+            shed::run(&shedder, &["detach"])?;
+        }
+        shed::attach(&self.network, &config)?;
         if self.is_killed {
             shed::run(&shedder, &["kill"])?;
         }
-        self.is_attached = true;
+        self.attached = Some(config);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! A program at the traffic control's ingress.
 
 use super::{Peer, poll, run};
-use crate::programs;
+use crate::programs::{self, Limit};
 use crate::shape::Shape;
 use anyhow::Result;
 use shedder_tests::netns::Network;
@@ -23,7 +23,7 @@ impl Peer for Shot {
         "tc BPF, drop all"
     }
 
-    fn arm(&mut self, _: &Shape) -> Result<()> {
+    fn arm(&mut self, _: &Shape, _: Limit) -> Result<()> {
         if self.is_attached {
             return Ok(());
         }

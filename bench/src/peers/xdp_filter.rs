@@ -1,6 +1,7 @@
 //! xdp-tools' filter: a list of addresses that are dropped, not a limit.
 
 use super::Peer;
+use crate::programs::Limit;
 use crate::shape::Shape;
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
@@ -26,7 +27,7 @@ impl Peer for XdpFilter {
         "xdp-filter, address denied"
     }
 
-    fn arm(&mut self, _: &Shape) -> Result<()> {
+    fn arm(&mut self, _: &Shape, _: Limit) -> Result<()> {
         if self.keeper.is_some() {
             return Ok(());
         }
