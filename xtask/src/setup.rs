@@ -64,6 +64,23 @@ pub(crate) fn network() -> Result<()> {
     })
 }
 
+/// Installs what shedder is measured beside, as far as it is to be had; says what is not, and the benchmark leaves that out.
+pub(crate) fn peers() {
+    for (program, version, package) in [
+        ("nft", "--version", "nftables"),
+        ("iptables-legacy", "--version", "iptables"),
+        ("xdp-filter", "--help", "xdp-tools"),
+    ] {
+        if is_there(program, version) {
+            continue;
+        }
+        println!("xtask: installing {package}: shedder is measured beside {program}");
+        if let Err(error) = apt_install(&[package]) {
+            println!("xtask: {program} was not installed, and is left out: {error:#}");
+        }
+    }
+}
+
 /// Makes sure that rustfmt, clippy and cargo-deny are there, and returns the path of the last.
 pub(crate) fn lints(root: &Path) -> Result<PathBuf> {
     for (component, command) in [("rustfmt", "fmt"), ("clippy", "clippy")] {

@@ -107,6 +107,16 @@ impl Receiver {
         self.shared.arrivals.lock().expect("nothing panics holding it").total()
     }
 
+    /// When the last datagram so far arrived, after the Unix epoch.
+    pub fn last(&self) -> Option<Duration> {
+        self.shared.arrivals.lock().expect("nothing panics holding it").times.last().copied()
+    }
+
+    /// When the first datagram at `start` or after arrived, of those that did so far.
+    pub fn first_since(&self, start: Duration) -> Option<Duration> {
+        self.shared.arrivals.lock().expect("nothing panics holding it").first_since(start)
+    }
+
     /// Closes it, and returns what arrived.
     pub fn finish(mut self) -> Result<Arrivals> {
         self.shared.stop.store(true, Ordering::Relaxed);

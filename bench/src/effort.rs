@@ -1,0 +1,54 @@
+//! How much is measured.
+
+use std::time::Duration;
+
+/// Of each part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Rounds of the table of decisions, and runs of each line in each.
+    pub(crate) costs: (usize, u32),
+    /// Rounds of decisions by the number of sources, and frames of each.
+    pub(crate) sources: (usize, u64),
+    /// Rounds of floods, and how long each takes.
+    pub(crate) floods: (usize, Duration),
+    /// Whether floods are varied in everything, or in two numbers of sources only.
+    pub(crate) all_cases: bool,
+    /// How often everything is stopped in each way.
+    pub(crate) kills: usize,
+    /// Intervals of the loop in milliseconds, and how long each is watched.
+    pub(crate) intervals: (&'static [u64], Duration),
+    /// How often the daemon is started, and scraped.
+    pub(crate) starts: usize,
+    /// Limits at which is counted what is admitted, and how long.
+    pub(crate) rates: (&'static [u64], Duration),
+    /// How long well-behaved sources are watched among others.
+    pub(crate) bystanders: Duration,
+}
+
+impl Effort {
+    /// What the documents are written by.
+    pub(crate) const FULL: Effort = Effort {
+        costs: (21, 1_000_000),
+        sources: (5, 1 << 22),
+        floods: (5, Duration::from_millis(350)),
+        all_cases: true,
+        kills: 50,
+        intervals: (&[5, 20, 100], Duration::from_secs(2)),
+        starts: 20,
+        rates: (&[10, 1000, 100_000, 1_000_000], Duration::from_millis(2500)),
+        bystanders: Duration::from_secs(4),
+    };
+
+    /// Roughly how it stands.
+    pub(crate) const QUICK: Effort = Effort {
+        costs: (5, 200_000),
+        sources: (1, 1 << 20),
+        floods: (1, Duration::from_millis(100)),
+        all_cases: false,
+        kills: 5,
+        intervals: (&[20], Duration::from_millis(500)),
+        starts: 5,
+        rates: (&[1000, 100_000], Duration::from_millis(300)),
+        bystanders: Duration::from_millis(500),
+    };
+}

@@ -1,0 +1,203 @@
+//! What is to be reached, and whether it was.
+
+use crate::accuracy::{BOTS, RANDOM};
+use crate::decision::{self, BARE, DEFAULT, EVERYTHING};
+use crate::kill;
+use crate::live::{BASE, MANY};
+use crate::results::Results;
+use crate::sources::{self, SHEDDER};
+use crate::spread::{Spread, at};
+use serde::Serialize;
+
+/// One goal, and what was found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Goal {
+    pub(crate) what: &'static str,
+    pub(crate) target: String,
+    /// None: it was not measured, or could not be.
+    pub(crate) found: Option<f64>,
+    /// As it is written.
+    pub(crate) shown: String,
+    pub(crate) met: bool,
+}
+
+/// A bound on what is found.
+#[derive(Clone, Copy)]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// How a figure is written.
+#[derive(Clone, Copy)]
+enum Unit {
+    Times,
+    Percent,
+    Milliseconds,
+}
+
+use Bound::{AtLeast, AtMost};
+use Unit::{Milliseconds, Percent, Times};
+
+impl Unit {
+    fn show(self, value: f64) -> String {
+        match self {
+            Times => format!("{value:.2}x"),
+            Percent if value.abs() < 0.001 => format!("{:.4} %", 100.0 * value),
+            Percent => format!("{:.1} %", 100.0 * value),
+            Milliseconds => format!("{value:.2} ms"),
+        }
+    }
+}
+
+fn goal(what: &'static str, bound: Bound, unit: Unit, found: Option<Spread>) -> Goal {
+    let (sign, limit) = match bound {
+        AtMost(limit) => ("<=", limit),
+        AtLeast(limit) => (">=", limit),
+    };
+    let met = found.is_some_and(|found| match bound {
+        AtMost(limit) => found.median <= limit,
+        AtLeast(limit) => found.median >= limit,
+    });
+    let shown = match found {
+        None => "not measured".into(),
+        Some(Spread { median, min, max }) if min == max => unit.show(median),
+        Some(Spread { median, min, max }) => {
+            format!("{} ({} to {})", unit.show(median), unit.show(min), unit.show(max))
+        }
+    };
+    Goal {
+        what,
+        target: format!("{sign} {}", unit.show(limit)),
+        found: found.map(|it| it.median),
+        shown,
+        met,
+    }
+}
+
+fn single(value: f64) -> Option<Spread> {
+    Some(Spread { median: value, min: value, max: value })
+}
+
+/// All goals that one run can judge. Ratios are taken round by round; the median counts.
+pub(crate) fn judge(results: &Results) -> Vec<Goal> {
+    let cost = |subject: &str, frame: &str| {
+        let bare = decision::find(&results.costs, BARE, "any").ok()?;
+        let cost = decision::find(&results.costs, subject, frame).ok()?;
+        Spread::of_ratios(&cost.nanoseconds, &bare.nanoseconds)
+    };
+    let rates = |peer: &str, case: &str| {
+        let found = results.floods.iter().find(|flood| flood.peer == peer && flood.case == case)?;
+        Some(&found.rates)
+    };
+    let flood = |of: &str, to: &str, case: &str| Spread::of_ratios(rates(of, case)?, rates(to, case)?);
+    let decision = |sources: &str, cpus| {
+        let of = sources::find(&results.decisions, SHEDDER, sources, cpus)?;
+        let to = sources::find(&results.decisions, SHEDDER, "1", 1)?;
+        Spread::of_ratios(&of.nanoseconds, &to.nanoseconds)
+    };
+    let bystanders = |among: &str| {
+        let found = results.bystanders.iter().find(|it| it.among == among && it.table > 1024)?;
+        single(found.dropped_share())
+    };
+    let worst = results.admissions.iter().map(|it| it.error().abs()).max_by(f64::total_cmp);
+    let killed = results.stops.iter().find(|stop| stop.way == kill::DEAD).map(|stop| &stop.milliseconds[..]);
+    const SHED: &str = "shedder, a limit per source";
+    const NFT: &str = "nft limit per source, ingress";
+    const LEGACY: &str = "iptables-legacy hashlimit, raw";
+    vec![
+        goal(
+            "a decision, default configuration, denied / bare XDP_DROP",
+            AtMost(2.5),
+            Times,
+            cost(DEFAULT, "denied"),
+        ),
+        goal(
+            "a decision, default configuration, allowed / bare XDP_DROP",
+            AtMost(3.0),
+            Times,
+            cost(DEFAULT, "allowed"),
+        ),
+        goal(
+            "a decision, everything on and measured, allowed / bare XDP_DROP",
+            AtMost(5.0),
+            Times,
+            cost(EVERYTHING, "allowed, request"),
+        ),
+        goal(
+            "drop rate, killed / bare XDP_DROP",
+            AtLeast(0.97),
+            Percent,
+            flood("shedder, killed", BARE, BASE),
+        ),
+        goal("drop rate at 1k sources / bare XDP_DROP", AtLeast(0.85), Percent, flood(SHED, BARE, BASE)),
+        goal("drop rate / nft per source, 1k sources", AtLeast(5.0), Times, flood(SHED, NFT, BASE)),
+        goal("drop rate / nft per source, 64k sources", AtLeast(8.0), Times, flood(SHED, NFT, MANY)),
+        goal(
+            "drop rate / iptables-legacy hashlimit, 1k sources",
+            AtLeast(4.5),
+            Times,
+            flood(SHED, LEGACY, BASE),
+        ),
+        goal(
+            "drop rate / iptables-legacy hashlimit, 64k sources",
+            AtLeast(6.0),
+            Times,
+            flood(SHED, LEGACY, MANY),
+        ),
+        goal("a decision, 10M sources / 1 source", AtMost(3.0), Times, decision("10M", 1)),
+        goal(
+            "a decision, one hot source, denied, on two CPUs / on one",
+            AtMost(1.1),
+            Times,
+            decision("1", 2),
+        ),
+        goal("well-behaved sources dropped among 100,000 bots", AtMost(0.0001), Percent, bystanders(BOTS)),
+        goal(
+            "well-behaved sources dropped among random spoofed ones",
+            AtMost(0.0001),
+            Percent,
+            bystanders(RANDOM),
+        ),
+        goal(
+            "admitted against the ideal, one source, one and two CPUs, the worst",
+            AtMost(0.02),
+            Percent,
+            worst.and_then(single),
+        ),
+        goal(
+            "kill, daemon dead, start to the last packet, the longest",
+            AtMost(10.0),
+            Milliseconds,
+            killed.and_then(|all| single(at(all, 1.0)?)),
+        ),
+        goal(
+            "kill, daemon dead, start to the last packet, the median",
+            AtMost(3.0),
+            Milliseconds,
+            killed.and_then(|all| single(at(all, 0.5)?)),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_met_at_itself() {
+        assert!(goal("it", AtMost(2.0), Times, single(2.0)).met);
+        assert!(!goal("it", AtMost(2.0), Times, single(2.01)).met);
+        assert!(goal("it", AtLeast(0.85), Percent, single(0.85)).met);
+        let missing = goal("it", AtLeast(0.85), Percent, None);
+        assert_eq!((missing.met, missing.shown.as_str()), (false, "not measured"));
+    }
+
+    #[test]
+    fn figures_read_well() {
+        let spread = Spread { median: 2.345, min: 2.0, max: 3.0 };
+        assert_eq!(goal("it", AtMost(2.5), Times, Some(spread)).shown, "2.35x (2.00x to 3.00x)");
+        assert_eq!(Percent.show(0.00002), "0.0020 %");
+        assert_eq!(Percent.show(0.97), "97.0 %");
+    }
+}

@@ -1,0 +1,152 @@
+//! Floods of real frames over a veth, generator and receiver on one CPU, against shedder and its peers.
+
+use crate::counters::Counted;
+use crate::peers::{self, Peer};
+use crate::programs::{Generator, Limit, Made};
+use crate::shape::{Layout, SPOOFED, Shape};
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use std::time::Duration;
+
+/// A case that a flood is varied to.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+    /// Of every peer that has one: so low that most of the flood is refused, as far as there are more frames than sources.
+    pub(crate) limit: Limit,
+}
+
+/// The base case, and each dimension varied alone.
+pub(crate) fn cases() -> Vec<Case> {
+    let limit = |per_second| Limit { per_second, burst: 1 };
+    let base = Case { name: BASE, shape: Shape::BASE, limit: limit(10) };
+    let sources = |name, sources, per_second| Case {
+        name,
+        shape: Shape { sources, ..Shape::BASE },
+        limit: limit(per_second),
+    };
+    vec![
+        base,
+        sources("1 source", 1, 1000),
+        sources(MANY, 1 << 16, 1),
+        sources("1M sources", 1 << 20, 1),
+        sources("10M sources", 10_000_000, 1),
+        sources("spoofed sources", SPOOFED, 1),
+        Case { name: "1,500 bytes", shape: Shape { length: 1500, ..Shape::BASE }, ..base },
+        Case { name: "IPv6", shape: Shape { layout: Layout::V6, ..Shape::BASE }, ..base },
+        Case { name: "VLAN", shape: Shape { layout: Layout::Tagged, ..Shape::BASE }, ..base },
+    ]
+}
+
+/// 1,000 sources, 64 bytes, IPv4, no tag.
+pub(crate) const BASE: &str = "1k sources";
+/// The case with a table that no cache of a core holds.
+pub(crate) const MANY: &str = "64k sources";
+
+/// What one peer did in one case, by round.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Flood {
+    pub(crate) peer: String,
+    pub(crate) case: &'static str,
+    pub(crate) drops_all: bool,
+    /// Frames a second that the receiver took in.
+    pub(crate) rates: Vec<f64>,
+    /// Of those, frames a second that were let pass; where it can be told.
+    pub(crate) passed: Vec<f64>,
+    /// The share of frames that were made and not taken in: the receiver's queue was full.
+    pub(crate) lost: Vec<f64>,
+    /// Why there are no more.
+    pub(crate) error: Option<String>,
+}
+
+/// Floods every peer in every case, in so many rounds, for so long each time.
+pub(crate) fn floods(
+    peers: &mut [Box<dyn Peer>],
+    cases: &[Case],
+    (rounds, time): (usize, Duration),
+) -> Result<Vec<Flood>> {
+    let mut generator = Generator::load()?;
+    let mut floods = Vec::new();
+    for case in cases {
+        for peer in &*peers {
+            floods.push(Flood::new(peer.as_ref(), case));
+        }
+    }
+    for round in 0..rounds {
+        let mut place = floods.iter_mut();
+        for case in cases {
+            eprintln!("bench: floods, round {} of {}: {}", round + 1, rounds, case.name);
+            for peer in peers.iter_mut() {
+                let flood = place.next().context("every case has its place")?;
+                if flood.error.is_some() {
+                    continue;
+                }
+                if let Err(error) = flood.add(&mut generator, peer.as_mut(), case, time) {
+                    flood.error = Some(format!("{error:#}"));
+                }
+            }
+        }
+    }
+    Ok(floods)
+}
+
+/// Frames that a peer meets before it is measured: all its sources come up, as far as there is time for that.
+fn warm_up(sources: u32) -> u64 {
+    (2 * u64::from(sources)).clamp(1 << 17, 1 << 20)
+}
+
+/// The CPU that makes frames and takes them in.
+fn cpu() -> usize {
+    std::thread::available_parallelism().map_or(0, |cpus| cpus.get() - 1)
+}
+
+impl Flood {
+    fn new(peer: &dyn Peer, case: &Case) -> Flood {
+        Flood {
+            peer: peer.name().into(),
+            case: case.name,
+            drops_all: peer.drops_all(),
+            rates: vec![],
+            passed: vec![],
+            lost: vec![],
+            error: None,
+        }
+    }
+
+    /// One round more.
+    fn add(
+        &mut self,
+        generator: &mut Generator,
+        peer: &mut dyn Peer,
+        case: &Case,
+        time: Duration,
+    ) -> Result<()> {
+        peer.arm(&case.shape, case.limit)?;
+        let (frame, plan) = case.shape.frame(peer.network().link());
+        let mut send = |peer: &dyn Peer, frames| -> Result<(Made, Counted, Option<u64>)> {
+            let (before, own) = (Counted::read(peer.network())?, peer.passed()?);
+            let made = generator.send(peer.network(), plan, &frame, frames, &[cpu()])?;
+            let counted = Counted::read(peer.network())?.since(before);
+            let own = peer.passed()?.map(|passed| passed - own.unwrap_or_default());
+            Ok((made, counted, peers::passed(own, counted, &case.shape)))
+        };
+        let (made, counted, _) = send(peer, warm_up(case.shape.sources))?;
+        ensure!(counted.arrived > 0, "no frame arrived");
+        let frames = (made.rate() * time.as_secs_f64()) as u64;
+        // Else the time between two looks at the clock would count, and the test run takes no more at once.
+        let (made, counted, passed) = send(peer, frames.clamp(1 << 16, 1 << 26))?;
+        if self.drops_all
+            && let Some(passed) = passed
+        {
+            ensure!(passed == 0, "it let {passed} of {} packets pass, and drops all", counted.arrived);
+        }
+        let arrived = counted.arrived as f64 / made.frames as f64;
+        self.rates.push(made.rate() * arrived);
+        self.lost.push(1.0 - arrived);
+        if let Some(passed) = passed {
+            self.passed.push(made.rate() * passed as f64 / made.frames as f64);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! `shedder-bench`: shedder beside what one would use in its place, measured in one run.
+//!
+//! All of it happens in network namespaces that are made for it and removed after it, on links that no packet leaves.
+
+mod accuracy;
+mod control;
+mod counters;
+mod decision;
+mod effort;
+mod goals;
+mod kill;
+mod live;
+mod machine;
+mod peers;
+mod programs;
+mod report;
+mod results;
+mod scale;
+mod shape;
+mod shed;
+mod sources;
+mod spread;
+
+use anyhow::{Result, bail};
+use clap::{Parser, ValueEnum};
+use effort::Effort;
+use machine::Machine;
+use results::Results;
+use shedder_tests::{interrupt, privileged};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// shedder beside what one would use in its place, measured in one run.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Options {
+    /// Fewer rounds, fewer cases, shorter: says whether it works, and roughly how it stands.
+    #[arg(long)]
+    quick: bool,
+    /// Measure only these parts.
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Vec<Part>,
+    /// The document to write; plots and raw data go into a folder beside it, of the same name.
+    #[arg(long, value_name = "FILE", default_value = "target/bench/benchmarks.md")]
+    output: PathBuf,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// What a decision costs.
+    Decision,
+    /// What it costs by the number of sources.
+    Sources,
+    /// Floods of real frames.
+    Floods,
+    /// How soon nothing passes any more.
+    Kill,
+    /// What the daemon takes.
+    Control,
+    /// What a limit admits.
+    Accuracy,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    if let Some(missing) = privileged::missing() {
+        bail!("the benchmark cannot run: {missing}");
+    }
+    interrupt::catch()?;
+    let results = measure(options)?;
+    report::write(&results, &options.output)?;
+    for goal in &results.goals {
+        let verdict = match (goal.found, goal.met) {
+            (None, _) => "-",
+            (_, true) => "PASS",
+            (_, false) => "FALL SHORT",
+        };
+        println!("{verdict:10} {}: {} ({})", goal.what, goal.shown, goal.target);
+    }
+    println!("bench: {} s; written to {}", results.seconds, options.output.display());
+    Ok(())
+}
+
+fn measure(options: &Options) -> Result<Results> {
+    let start = Instant::now();
+    let wants = |part| {
+        let wanted = options.only.is_empty() || options.only.contains(&part);
+        if wanted {
+            eprintln!("bench: {} s: {part:?}", start.elapsed().as_secs());
+        }
+        wanted
+    };
+    let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
+    let mut results = Results::new(Machine::describe());
+    if wants(Part::Decision) {
+        results.costs = decision::costs(effort.costs)?;
+    }
+    if wants(Part::Sources) {
+        results.decisions = sources::decisions(effort.sources)?;
+    }
+    if wants(Part::Floods) {
+        let mut cases = live::cases();
+        cases.retain(|case| effort.all_cases || [live::BASE, live::MANY].contains(&case.name));
+        results.floods = live::floods(&mut peers::all()?, &cases, effort.floods)?;
+    }
+    if wants(Part::Kill) {
+        results.stops = kill::stops(effort.kills)?;
+    }
+    if wants(Part::Control) {
+        results.control = Some(control::control(effort.intervals, effort.starts)?);
+    }
+    if wants(Part::Accuracy) {
+        results.admissions = accuracy::admissions(effort.rates)?;
+        results.bystanders = accuracy::bystanders(effort.bystanders)?;
+    }
+    results.goals = goals::judge(&results);
+    results.seconds = start.elapsed().as_secs();
+    Ok(results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Options::command().debug_assert();
+    }
+}
