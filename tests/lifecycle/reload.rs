@@ -47,6 +47,30 @@ fn a_good_file_takes_effect_at_a_reload_and_a_bad_one_leaves_the_old_in_force() 
 }
 
 #[test]
+fn reloads_that_are_asked_for_while_one_is_under_way_do_not_make_it_fail() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::new("reload-reload").unwrap();
+    let shedder = Shedder::new(&network);
+    let daemon = shedder.ready_daemon(BARE).unwrap();
+    let metric = |name: &str| endpoint::metric(&network.server, name, &[]).unwrap();
+    let limited = format!("{BARE}[source]\npackets_per_second = 1_000_000\n");
+    for config in [limited.as_str(), BARE].into_iter().cycle().take(4) {
+        shedder.config(config);
+        for _ in 0..60 {
+            daemon.signal(Signal::SIGHUP).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        // A stop is a signal as well, and none that can be kept from a thread.
+        daemon.signal(Signal::SIGSTOP).unwrap();
+        daemon.signal(Signal::SIGCONT).unwrap();
+    }
+    until("the reloads", || metric("shedder_config_reloads_total") >= 4.0);
+    assert_eq!(metric("shedder_config_reload_failures_total"), 0.0, "{}", daemon.output());
+}
+
+#[test]
 fn a_refused_reload_that_changes_a_signal_leaves_the_old_one_at_work() {
     if !privileged::require() {
         return;

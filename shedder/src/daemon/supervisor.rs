@@ -11,6 +11,7 @@ use crate::config::{self, Config};
 use crate::datapath::{Datapath, Pins, Scope, State, monotonic};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
+use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
 use std::future::pending;
 use std::net::SocketAddr;
@@ -49,6 +50,12 @@ pub fn run(pins: Pins, config: Config, source: ConfigSource) -> Result<()> {
     runtime.worker_threads(2).thread_name("runtime").on_thread_start(|| set_priority(0)).enable_all();
     let runtime = runtime.build().context("cannot start the runtime")?;
     let events = listen_for_events(&runtime)?;
+    // For the runtime's threads alone: the verifier gives up where a signal comes to the thread that loads.
+    [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT]
+        .into_iter()
+        .collect::<SigSet>()
+        .thread_block()
+        .context("cannot block signals")?;
     let mut signals = Signals::start(&config, runtime.handle())?;
     let state = datapath.install(&config)?;
     for interface in state.interfaces() {

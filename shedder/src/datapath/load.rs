@@ -102,7 +102,7 @@ impl Programs {
         let mut logger = EbpfLogger::init(object).context("cannot read what the programs log")?;
         let handshake: &mut Xdp =
             object.program_mut("shedder_handshake").context("the object has no handshake")?.try_into()?;
-        handshake.load().map_err(|error| explain(error.into()))?;
+        undisturbed(|| handshake.load().map_err(anyhow::Error::from))?;
         let options = TestRunOptions { data_in: Some(&SHORTEST_FRAME), ..TestRunOptions::default() };
         let answer =
             handshake.test_run(options).context("the kernel does not run the handshake")?.return_value;
@@ -178,8 +178,8 @@ impl Generation<'_> {
         fault::point()?;
         let object = loader.load(OBJECT).map_err(explain)?;
         let mut programs = Programs::Loaded(object);
-        programs.ingress()?.load().map_err(|error| explain(error.into()))?;
-        programs.egress()?.load().map_err(|error| explain(error.into()))?;
+        undisturbed(|| programs.ingress()?.load().map_err(anyhow::Error::from))?;
+        undisturbed(|| programs.egress()?.load().map_err(anyhow::Error::from))?;
         let path = |way| self.pins.program(self.number, way, slot);
         fault::point()?;
         programs.ingress()?.pin(path(Way::Ingress)).context("cannot pin the ingress program")?;
@@ -238,6 +238,22 @@ fn judge_kernel(has_buff_len: bool, release: &str) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Loads a program, again where the verifier gave up because this process was stopped or traced meanwhile.
+fn undisturbed(mut load: impl FnMut() -> Result<()>) -> Result<()> {
+    const ATTEMPTS: usize = 10;
+    let mut load = || load().map_err(|error| error.downcast::<ProgramError>());
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(Ok(error))
+                if io_error_of(&error).and_then(|error| error.raw_os_error()) == Some(libc::EAGAIN) => {}
+            Err(Ok(error)) => return Err(explain(error.into())),
+            Err(Err(other)) => return Err(other),
+            Ok(()) => return Ok(()),
+        }
+    }
+    load().map_err(|error| error.map_or_else(|other| other, |error| explain(error.into())))
 }
 
 fn kernel_release() -> String {
