@@ -42,6 +42,7 @@ fn build() -> Result<PathBuf> {
 /// shedder on one host of a network, with pins of its own.
 #[derive(Debug)]
 pub struct Shedder<'a> {
+    binary: &'a Path,
     network: &'a Network,
     pins: PathBuf,
 }
@@ -49,7 +50,12 @@ pub struct Shedder<'a> {
 impl<'a> Shedder<'a> {
     /// On the network's server, attached to nothing yet.
     pub fn new(network: &'a Network) -> Shedder<'a> {
-        Shedder { network, pins: network.bpffs().join("shedder") }
+        Shedder::of(binary(), network)
+    }
+
+    /// The same of another binary than the one under test.
+    pub fn of(binary: &'a Path, network: &'a Network) -> Shedder<'a> {
+        Shedder { binary, network, pins: network.bpffs().join("shedder") }
     }
 
     /// Its directory of pins.
@@ -67,7 +73,7 @@ impl<'a> Shedder<'a> {
 
     /// A command on the server.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.network.server.command(binary());
+        let mut command = self.network.server.command(self.binary);
         command.args(arguments).arg("--bpffs").arg(&self.pins);
         command
     }

@@ -1,5 +1,6 @@
-//! The tasks of this repository: `cargo xtask setup | build | check | test | kernels | demo | lab`.
+//! The tasks of this repository: `cargo xtask setup | build | check | test | kernels | demo | lab | bench`.
 
+mod bench;
 mod demo;
 mod kernels;
 mod lab;
@@ -49,6 +50,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
+    /// Measure shedder beside what one would use in its place, in a quarter of an hour. Needs root.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +93,12 @@ fn run(task: &Task, root: &Path) -> Result<()> {
             setup::programs(root)?;
             setup::network()?;
             lab::run(&build()?, arguments)
+        }
+        Task::Bench(options) => {
+            setup::programs(root)?;
+            setup::network()?;
+            setup::peers();
+            bench::run(root, &build()?, options)
         }
     }
 }

@@ -64,6 +64,31 @@ pub(crate) fn network() -> Result<()> {
     })
 }
 
+/// What the benchmark compares shedder with: a program, and the package that has it.
+const PEERS: [(&str, &str); 5] = [
+    ("nft", "nftables"),
+    ("iptables-legacy", "iptables"),
+    ("iptables-nft", "iptables"),
+    ("xdp-filter", "xdp-tools"),
+    // Not compared with; it prepares interfaces for those that are.
+    ("ethtool", "ethtool"),
+];
+
+/// Installs what the benchmark compares shedder with, as far as that can be had; says what could not.
+pub(crate) fn peers() {
+    for (program, package) in PEERS {
+        if is_there(program, "--version") {
+            continue;
+        }
+        println!("xtask: installing {package}: the benchmark compares with `{program}`, or needs it to");
+        if let Err(error) = apt_install(&[package]) {
+            println!(
+                "xtask: {package} was not installed ({error:#}): the benchmark says what it could not measure"
+            );
+        }
+    }
+}
+
 /// Makes sure that rustfmt, clippy and cargo-deny are there, and returns the path of the last.
 pub(crate) fn lints(root: &Path) -> Result<PathBuf> {
     for (component, command) in [("rustfmt", "fmt"), ("clippy", "clippy")] {

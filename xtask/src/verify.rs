@@ -14,10 +14,10 @@ use crate::tally::{Privileged, Tally};
 use crate::{profile_folder, setup, toolchain};
 
 /// How many steps [`checks`] has.
-const CHECKS: usize = 8;
+const CHECKS: usize = 4 + 4 * PROGRAMS.len();
 
-/// The manifest of the programs, which are a workspace of their own.
-const PROGRAMS: &str = "shedder-ebpf/Cargo.toml";
+/// The manifests of the programs, each of which is a workspace of its own.
+const PROGRAMS: [&str; 2] = ["shedder-ebpf/Cargo.toml", "bench/ebpf/Cargo.toml"];
 
 /// Formatting, lock files, lints and licences.
 pub(crate) fn check(root: &Path) -> Result<()> {
@@ -82,33 +82,38 @@ fn checks(steps: &mut Steps, deny: &Path) -> Result<()> {
     let mut format = cargo();
     format.args(["fmt", "--all", "--check"]);
     steps.run("formatting", &mut format)?;
-    let mut format = cargo();
-    format.args(["fmt", "--manifest-path", PROGRAMS, "--check"]);
-    steps.run("formatting of the eBPF programs", &mut format)?;
+    for manifest in PROGRAMS {
+        let mut format = cargo();
+        format.args(["fmt", "--manifest-path", manifest, "--check"]);
+        steps.run("formatting of the eBPF programs", &mut format)?;
+    }
 
-    for (title, manifest) in [("lock file", "Cargo.toml"), ("lock file of the eBPF programs", PROGRAMS)] {
+    let every = |what: &str| {
+        let programs = PROGRAMS.map(|manifest| (format!("{what} of the eBPF programs"), manifest));
+        [(what.to_owned(), "Cargo.toml")].into_iter().chain(programs)
+    };
+    for (title, manifest) in every("lock file") {
         let mut metadata = cargo();
         metadata.args(["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest]);
-        steps.run(title, metadata.stdout(Stdio::null()))?;
+        steps.run(&title, metadata.stdout(Stdio::null()))?;
     }
 
     let mut clippy = cargo();
     clippy.args(["clippy", "--workspace", "--all-targets"]).args(quiet()).args(["--", "-D", "warnings"]);
     steps.run("lints", &mut clippy)?;
-    let mut clippy = cargo();
-    toolchain::isolate(&mut clippy);
-    // For the host, because only rustup's compiler has a clippy and not every one of those has sources to build
-    // `core` from; the programs use features that no release has made stable.
-    clippy.args(["clippy", "--manifest-path", PROGRAMS]).args(quiet()).args(["--", "-D", "warnings"]);
-    steps.run("lints of the eBPF programs", clippy.env("RUSTC_BOOTSTRAP", "1"))?;
+    for manifest in PROGRAMS {
+        let mut clippy = cargo();
+        toolchain::isolate(&mut clippy);
+        // For the host, because only rustup's compiler has a clippy and not every one of those has sources to build
+        // `core` from; the programs use features that no release has made stable.
+        clippy.args(["clippy", "--manifest-path", manifest]).args(quiet()).args(["--", "-D", "warnings"]);
+        steps.run("lints of the eBPF programs", clippy.env("RUSTC_BOOTSTRAP", "1"))?;
+    }
 
-    for (title, manifest) in [
-        ("dependencies and licences", "Cargo.toml"),
-        ("dependencies and licences of the eBPF programs", PROGRAMS),
-    ] {
+    for (title, manifest) in every("dependencies and licences") {
         let mut command = Command::new(deny);
         command.args(["--log-level", "error", "--manifest-path", manifest, "--config", "deny.toml"]);
-        steps.run(title, command.args(["check", "bans", "licenses", "sources"]))?;
+        steps.run(&title, command.args(["check", "bans", "licenses", "sources"]))?;
     }
     Ok(())
 }

@@ -116,7 +116,24 @@ fn run(plant: &Plant) -> Vec<f64> {
         let decision = service.turn(at, &reading, &offered, None);
         if std::env::var("TRACE").is_ok() {
             let q = reading.queue.unwrap_or_default();
-            println!("{now:.2} ratio {:.3} obs {:?} pred {:?} base {:?} t {:.2}/{:.2}/{:.2} inflight {} arr {:.1} ans {:.1} off {:.1} cap {:?} {} fault {:?} undone {}", decision.ratio, reading.latency, decision.predicted, decision.baseline, decision.terms.proportional, decision.terms.integral, decision.terms.derivative, q.in_flight, q.arrivals, q.answers, q.offered, q.capacity, decision.state.name(), reading.fault, decision.undone);
+            println!(
+                "{now:.2} ratio {:.3} obs {:?} pred {:?} base {:?} t {:.2}/{:.2}/{:.2} inflight {} arr {:.1} ans {:.1} off {:.1} cap {:?} {} fault {:?} undone {}",
+                decision.ratio,
+                reading.latency,
+                decision.predicted,
+                decision.baseline,
+                decision.terms.proportional,
+                decision.terms.integral,
+                decision.terms.derivative,
+                q.in_flight,
+                q.arrivals,
+                q.answers,
+                q.offered,
+                q.capacity,
+                decision.state.name(),
+                reading.fault,
+                decision.undone
+            );
         }
         cutoffs.push_back(decision.cutoff);
         cutoffs.pop_front();
