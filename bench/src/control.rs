@@ -102,9 +102,17 @@ fn turn(
     let daemon = Shedder::new(&network).ready_daemon(&config(interval_ms, services))?;
     let _connections = wait_for_answers(&network, requests)?;
     if requests > 0 {
-        let held = endpoint::metric(&network.server, "shedder_requests_in_flight", &[]);
-        let held = held.context("what is in flight")?;
-        ensure!(held as usize == requests, "{requests} requests wait, and the daemon knows of {held}");
+        // The daemon says it of its own reports, which are some turns old.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let held = || endpoint::metric(&network.server, "shedder_requests_in_flight", &[]);
+        while held()? as usize != requests {
+            ensure!(
+                Instant::now() < deadline,
+                "{requests} requests wait, and the daemon knows of {}",
+                held()?
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
     let turned = || endpoint::metric(&network.server, "shedder_control_loop_lag_seconds_count", &[]);
     let (before, spent) = (turned()?, cpu_time(daemon.pid())?);

@@ -1,7 +1,7 @@
 //! What one decision costs: test runs of a program on one frame, next to the two instructions that drop everything.
 
 use crate::programs::{Design, Limit};
-use crate::shed::{self, Status};
+use crate::shed::{self, Build, Status};
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use serde::Serialize;
@@ -9,6 +9,7 @@ use shedder_tests::frame::{self, Ethernet};
 use shedder_tests::netns::Network;
 use shedder_tests::shedder::Shedder;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Instant;
 
 /// A line of the table.
@@ -38,19 +39,19 @@ const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
 /// Something with a program, and a frame for it.
-struct Subject {
+struct Subject<'a> {
     cost: Cost,
     program: Xdp,
     frame: Vec<u8>,
     action: u32,
-    check: Check,
+    check: Check<'a>,
 }
 
 /// What says that the program did what its line says, beside the action that it returns.
-enum Check {
+enum Check<'a> {
     Action,
-    /// The counter of this reason, of the shedder on this network.
-    Reason(usize, &'static str),
+    /// The counter of this reason, of this binary's shedder on this network.
+    Reason(&'a Path, usize, &'static str),
 }
 
 /// Networks with what is measured attached to them, which has to live as long as it is measured.
@@ -86,10 +87,27 @@ const NAMED: [u8; 4] = [198, 51, 100, 1];
 const UNREACHED: [u8; 4] = [203, 0, 114, 1];
 const OPERATOR: [u8; 4] = [192, 0, 2, 1];
 
-/// Measures every line in so many rounds of so many runs each.
-pub(crate) fn costs((rounds, repeat): (usize, u32)) -> Result<Vec<Cost>> {
+/// Measures every line of these builds, and of the designs where they are wanted, in so many rounds of so many runs each.
+pub(crate) fn costs(
+    builds: &[Build<'_>],
+    with_designs: bool,
+    (rounds, repeat): (usize, u32),
+) -> Result<Vec<Cost>> {
     let mut stage = Stage { networks: vec![], designs: vec![] };
-    let mut subjects = stage.set()?;
+    let mut subjects = vec![stage.design(BARE, Design::BARE, LOW, XDP_DROP)?];
+    // Line by line, so that the builds' turns are next to each other.
+    let mut of_builds = Vec::new();
+    for build in builds {
+        of_builds.push(stage.shedders(build)?.into_iter());
+    }
+    while let Some(line) = of_builds.iter_mut().map(Iterator::next).collect::<Option<Vec<_>>>()
+        && !line.is_empty()
+    {
+        subjects.extend(line);
+    }
+    if with_designs {
+        subjects.extend(stage.usual()?);
+    }
     let mut expected = Vec::new();
     for subject in &subjects {
         // Enough to empty the bucket of a source that can.
@@ -120,7 +138,7 @@ pub(crate) fn costs((rounds, repeat): (usize, u32)) -> Result<Vec<Cost>> {
     Ok(subjects.into_iter().map(|subject| subject.cost).collect())
 }
 
-fn run(subject: &Subject, repeat: u32) -> Result<()> {
+fn run(subject: &Subject<'_>, repeat: u32) -> Result<()> {
     let options = TestRunOptions { data_in: Some(&subject.frame), repeat, ..TestRunOptions::default() };
     let action = subject.program.test_run(options)?.return_value;
     ensure!(
@@ -135,12 +153,13 @@ fn run(subject: &Subject, repeat: u32) -> Result<()> {
 
 impl Stage {
     /// What the check of a subject counts.
-    fn counted(&self, subject: &Subject) -> Result<Option<u64>> {
+    fn counted(&self, subject: &Subject<'_>) -> Result<Option<u64>> {
         match subject.check {
             Check::Action => Ok(None),
-            Check::Reason(network, reason) => {
-                Ok(Some(Status::read(&Shedder::new(&self.networks[network]))?.met(0, reason)?))
-            }
+            Check::Reason(binary, network, reason) => Ok(Some(
+                Status::read(&Shedder::of_build(&self.networks[network], binary.to_owned()))?
+                    .met(0, reason)?,
+            )),
         }
     }
 
@@ -149,7 +168,13 @@ impl Stage {
         Ok(self.networks.len() - 1)
     }
 
-    fn design(&mut self, name: &str, program: &'static str, limit: Limit, action: u32) -> Result<Subject> {
+    fn design(
+        &mut self,
+        name: &str,
+        program: &'static str,
+        limit: Limit,
+        action: u32,
+    ) -> Result<Subject<'static>> {
         let network = self.network()?;
         let mut design = Design::attach(program, limit, &self.networks[network])?;
         let pin = self.networks[network].bpffs().join("design");
@@ -167,15 +192,17 @@ impl Stage {
     }
 
     /// One configuration, and the lines that are measured of it.
-    fn shedder(
+    fn shedder<'a>(
         &mut self,
+        build: &Build<'a>,
         name: &str,
         config: &str,
         is_killed: bool,
         lines: &[(&str, Vec<u8>, &'static str)],
-    ) -> Result<Vec<Subject>> {
+    ) -> Result<Vec<Subject<'a>>> {
         let network = self.network()?;
-        let shedder = shed::attach(&self.networks[network], config)?;
+        let shedder = Shedder::of_build(&self.networks[network], build.binary.to_owned());
+        shed::enforce(&shedder, config)?;
         if is_killed {
             shed::run(&shedder, &["kill"])?;
         }
@@ -183,32 +210,39 @@ impl Stage {
             .iter()
             .map(|(what, frame, reason)| {
                 Ok(Subject {
-                    cost: Cost { subject: name.into(), frame: (*what).into(), nanoseconds: vec![] },
+                    cost: Cost {
+                        subject: format!("{name}{}", build.label),
+                        frame: (*what).into(),
+                        nanoseconds: vec![],
+                    },
                     program: shed::ingress(&shedder, 0)?,
                     frame: frame.clone(),
                     action: if ["admitted", "lifeline"].contains(reason) { XDP_PASS } else { XDP_DROP },
-                    check: Check::Reason(network, reason),
+                    check: Check::Reason(build.binary, network, reason),
                 })
             })
             .collect()
     }
 
-    fn set(&mut self) -> Result<Vec<Subject>> {
-        let mut all = vec![self.design(BARE, Design::BARE, LOW, XDP_DROP)?];
+    fn shedders<'a>(&mut self, build: &Build<'a>) -> Result<Vec<Subject<'a>>> {
+        let mut all = Vec::new();
         let admitted = "admitted";
         all.extend(self.shedder(
+            build,
             "shedder, nothing configured",
             shed::NOTHING,
             false,
             &[(ALLOWED, udp(ANYBODY), admitted), ("allowed, TCP", segment(ANYBODY), admitted)],
         )?);
         all.extend(self.shedder(
+            build,
             DEFAULT,
             &shed::limited(HIGH),
             false,
             &[(ALLOWED, udp(ANYBODY), admitted)],
         )?);
         all.extend(self.shedder(
+            build,
             DEFAULT,
             &shed::limited(LOW),
             false,
@@ -216,6 +250,7 @@ impl Stage {
         )?);
         let everything = shed::everything(LOW)?;
         all.extend(self.shedder(
+            build,
             "shedder, everything on",
             &shed::unmeasured(&everything),
             false,
@@ -227,6 +262,7 @@ impl Stage {
             ],
         )?);
         all.extend(self.shedder(
+            build,
             EVERYTHING,
             &everything,
             false,
@@ -240,13 +276,19 @@ impl Stage {
             let destination = SocketAddr::new(destination.ip(), 22);
             frame::tcp_data(ETHERNET, source, destination, (1, 1), &[0; 6])
         };
-        all.extend(self.shedder(KILLED, shed::NOTHING, true, &[("any", udp(ANYBODY), "kill")])?);
+        all.extend(self.shedder(build, KILLED, shed::NOTHING, true, &[("any", udp(ANYBODY), "kill")])?);
         all.extend(self.shedder(
+            build,
             "shedder, everything on, killed",
             &everything,
             true,
             &[("any", udp(ANYBODY), "kill"), ("a lifeline", operator, "lifeline")],
         )?);
+        Ok(all)
+    }
+
+    fn usual(&mut self) -> Result<Vec<Subject<'static>>> {
+        let mut all = Vec::new();
         for (name, program) in
             [("XDP, LRU_HASH + compare-and-swap", Design::RECENT), ("XDP, HASH + spin lock", Design::LOCKED)]
         {

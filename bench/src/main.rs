@@ -3,6 +3,7 @@
 //! All of it happens in network namespaces that are made for it and removed after it, on links that no packet leaves.
 
 mod accuracy;
+mod against;
 mod control;
 mod counters;
 mod decision;
@@ -26,6 +27,7 @@ use clap::{Parser, ValueEnum};
 use effort::Effort;
 use machine::Machine;
 use results::Results;
+use shed::Build;
 use shedder_tests::{interrupt, privileged};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,9 +43,13 @@ struct Options {
     /// Measure only these parts.
     #[arg(long, value_enum, value_name = "PART")]
     only: Vec<Part>,
-    /// The document to write; plots and raw data go into a folder beside it, of the same name.
-    #[arg(long, value_name = "FILE", default_value = "target/bench/benchmarks.md")]
-    output: PathBuf,
+    /// Measure this other build of shedder as well, in turns, and print ratios instead of writing anything.
+    #[arg(long, value_name = "BINARY")]
+    against: Option<PathBuf>,
+    /// The document to write; plots and raw data go into a folder beside it, of the same name. Unless given, that is
+    /// docs/benchmarks.md where everything is measured in full, else target/bench/benchmarks.md.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 /// What can be measured by itself.
@@ -78,8 +84,15 @@ fn run(options: &Options) -> Result<()> {
         bail!("the benchmark cannot run: {missing}");
     }
     interrupt::catch()?;
-    let results = measure(options)?;
-    report::write(&results, &options.output)?;
+    let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
+    if let Some(other) = &options.against {
+        return against::compare(other, &effort);
+    }
+    let results = measure(&effort, &options.only)?;
+    let is_full = !options.quick && options.only.is_empty();
+    let default = if is_full { "docs/benchmarks.md" } else { "target/bench/benchmarks.md" };
+    let output = options.output.clone().unwrap_or(default.into());
+    report::write(&results, &output)?;
     for goal in &results.goals {
         let verdict = match (goal.found, goal.met) {
             (None, _) => "-",
@@ -88,23 +101,22 @@ fn run(options: &Options) -> Result<()> {
         };
         println!("{verdict:10} {}: {} ({})", goal.what, goal.shown, goal.target);
     }
-    println!("bench: {} s; written to {}", results.seconds, options.output.display());
+    println!("bench: {} s; written to {}", results.seconds, output.display());
     Ok(())
 }
 
-fn measure(options: &Options) -> Result<Results> {
+fn measure(effort: &Effort, only: &[Part]) -> Result<Results> {
     let start = Instant::now();
     let wants = |part| {
-        let wanted = options.only.is_empty() || options.only.contains(&part);
+        let wanted = only.is_empty() || only.contains(&part);
         if wanted {
             eprintln!("bench: {} s: {part:?}", start.elapsed().as_secs());
         }
         wanted
     };
-    let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
     let mut results = Results::new(Machine::describe());
     if wants(Part::Decision) {
-        results.costs = decision::costs(effort.costs)?;
+        results.costs = decision::costs(&[Build::own()], true, effort.costs)?;
     }
     if wants(Part::Sources) {
         results.decisions = sources::decisions(effort.sources)?;

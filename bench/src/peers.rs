@@ -6,9 +6,12 @@ mod shedder;
 mod tc;
 mod xdp_filter;
 
+pub(crate) use shedder::Subject;
+
 use crate::counters::Counted;
 use crate::programs::Limit;
 use crate::shape::{Layout, Shape};
+use crate::shed::Build;
 use anyhow::{Context, Result, ensure};
 use shedder_tests::netns::{Namespace, Network};
 
@@ -38,13 +41,14 @@ pub(crate) trait Peer {
 /// All of them. Those that cannot be had on this machine say so when they are made ready.
 pub(crate) fn all() -> Result<Vec<Box<dyn Peer>>> {
     let network = || Network::new("bench");
+    let own = Build::own();
     use netfilter::{Hook, Netfilter};
     Ok(vec![
         Box::new(design::Design::bare(network()?)),
-        Box::new(shedder::Subject::limited(network()?)),
-        Box::new(shedder::Subject::everything(network()?)),
-        Box::new(shedder::Subject::newcomers(network()?)),
-        Box::new(shedder::Subject::killed(network()?)),
+        Box::new(Subject::limited(own, network()?)),
+        Box::new(Subject::everything(own, network()?)),
+        Box::new(Subject::newcomers(own, network()?)),
+        Box::new(Subject::killed(own, network()?)),
         Box::new(design::Design::recent(network()?)),
         Box::new(design::Design::locked(network()?)),
         Box::new(xdp_filter::XdpFilter::new(network()?)),

@@ -8,6 +8,7 @@ use aya_obj::programs::XdpAttachType;
 use serde_json::Value;
 use shedder_tests::netns::Network;
 use shedder_tests::shedder::Shedder;
+use std::path::Path;
 
 /// Measures and counts, kills on demand, limits nothing.
 pub(crate) const NOTHING: &str = "interfaces = [\"$IF\"]\n";
@@ -58,9 +59,28 @@ fn burst(limit: Limit) -> String {
 /// Puts a configuration in force without a daemon.
 pub(crate) fn attach<'a>(network: &'a Network, config: &str) -> Result<Shedder<'a>> {
     let shedder = Shedder::new(network);
-    let config = shedder.config(config);
-    run(&shedder, &["attach", "--config", config.to_str().context("a path of text")?])?;
+    enforce(&shedder, config)?;
     Ok(shedder)
+}
+
+/// As [`attach`], by whichever build this is.
+pub(crate) fn enforce(shedder: &Shedder<'_>, config: &str) -> Result<()> {
+    let config = shedder.config(config);
+    run(shedder, &["attach", "--config", config.to_str().context("a path of text")?])
+}
+
+/// A build of shedder, and what tables add to its name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Build<'a> {
+    pub(crate) label: &'a str,
+    pub(crate) binary: &'a Path,
+}
+
+impl Build<'_> {
+    /// The one that is under test.
+    pub(crate) fn own() -> Build<'static> {
+        Build { label: "", binary: shedder_tests::shedder::binary() }
+    }
 }
 
 /// Runs a command that must succeed.

@@ -1,5 +1,6 @@
 //! The tasks of this repository: `cargo xtask setup | build | check | test | fuzz | kernels | bench | chaos | demo | lab`.
 
+mod bench;
 mod demo;
 mod fuzz;
 mod kernels;
@@ -59,13 +60,8 @@ enum Task {
         #[arg(long, value_name = "FACTOR", default_value_t = 10.0, value_parser = demo::factor)]
         overload: f64,
     },
-    /// Measure shedder beside its peers, and write docs/benchmarks.md. Needs root.
-    #[command(disable_help_flag = true)]
-    Bench {
-        /// What to measure: --quick, --only PART; --help says more.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
-        arguments: Vec<OsString>,
-    },
+    /// Measure shedder beside what one would use in its place, in a quarter of an hour. Needs root.
+    Bench(bench::Options),
     /// Inject faults at random under real traffic, and check that nothing is lost. Needs root.
     #[command(disable_help_flag = true)]
     Chaos {
@@ -119,16 +115,11 @@ fn run(task: &Task, root: &Path) -> Result<()> {
             let shedder = build()?;
             demo::run(&demo::Options { shedder, output: root.join("target/demo"), overload: *overload })
         }
-        Task::Bench { arguments } => {
+        Task::Bench(options) => {
             setup::programs(root)?;
             setup::network()?;
             setup::peers();
-            let mut arguments = arguments.clone();
-            // A part of it, or a glance, is no document.
-            if arguments.is_empty() {
-                arguments.extend(["--output".into(), "docs/benchmarks.md".into()]);
-            }
-            tool::run("bench", &build()?, &arguments)
+            bench::run(root, &build()?, options)
         }
         Task::Chaos { arguments } => {
             setup::programs(root)?;

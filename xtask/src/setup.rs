@@ -64,19 +64,27 @@ pub(crate) fn network() -> Result<()> {
     })
 }
 
-/// Installs what shedder is measured beside, as far as it is to be had; says what is not, and the benchmark leaves that out.
+/// What the benchmark compares shedder with: a program, and the package that has it.
+const PEERS: [(&str, &str); 5] = [
+    ("nft", "nftables"),
+    ("iptables-legacy", "iptables"),
+    ("iptables-nft", "iptables"),
+    ("xdp-filter", "xdp-tools"),
+    // Not compared with; it prepares interfaces for those that are.
+    ("ethtool", "ethtool"),
+];
+
+/// Installs what the benchmark compares shedder with, as far as that can be had; says what could not.
 pub(crate) fn peers() {
-    for (program, version, package) in [
-        ("nft", "--version", "nftables"),
-        ("iptables-legacy", "--version", "iptables"),
-        ("xdp-filter", "--help", "xdp-tools"),
-    ] {
-        if is_there(program, version) {
+    for (program, package) in PEERS {
+        if is_there(program, "--version") {
             continue;
         }
-        println!("xtask: installing {package}: shedder is measured beside {program}");
+        println!("xtask: installing {package}: the benchmark compares with `{program}`, or needs it to");
         if let Err(error) = apt_install(&[package]) {
-            println!("xtask: {program} was not installed, and is left out: {error:#}");
+            println!(
+                "xtask: {package} was not installed ({error:#}): the benchmark says what it could not measure"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask lab`, `cargo xtask chaos` and `cargo xtask bench`: builds the program of that name, and becomes it.
+//! `cargo xtask lab` and `cargo xtask chaos`: builds the program of that name, and becomes it.
 //!
 //! They are programs of their own because they use what takes the toolchain of the eBPF programs to build.
 

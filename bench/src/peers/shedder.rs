@@ -3,14 +3,16 @@
 use super::Peer;
 use crate::programs::Limit;
 use crate::shape::Shape;
-use crate::shed::{self, Status};
+use crate::shed::{self, Build, Status};
 use anyhow::Result;
 use shedder_tests::netns::Network;
 use shedder_tests::shedder::Shedder;
+use std::path::PathBuf;
 
 /// shedder with one configuration.
-pub(super) struct Subject {
-    name: &'static str,
+pub(crate) struct Subject {
+    name: String,
+    binary: PathBuf,
     config: fn(Limit) -> Result<String>,
     is_killed: bool,
     /// What is in force.
@@ -19,36 +21,37 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    fn new(name: &'static str, config: fn(Limit) -> Result<String>, network: Network) -> Subject {
-        Subject { name, config, is_killed: false, attached: None, network }
+    fn new(build: Build<'_>, name: &str, config: fn(Limit) -> Result<String>, network: Network) -> Subject {
+        let (name, binary) = (format!("{name}{}", build.label), build.binary.to_owned());
+        Subject { name, binary, config, is_killed: false, attached: None, network }
     }
 
     /// A limit per source.
-    pub(super) fn limited(network: Network) -> Subject {
-        Subject::new("shedder, a limit per source", |limit| Ok(shed::limited(limit)), network)
+    pub(crate) fn limited(build: Build<'_>, network: Network) -> Subject {
+        Subject::new(build, "shedder, a limit per source", |limit| Ok(shed::limited(limit)), network)
     }
 
     /// Everything that there is to configure.
-    pub(super) fn everything(network: Network) -> Subject {
-        Subject::new("shedder, everything on", shed::everything, network)
+    pub(crate) fn everything(build: Build<'_>, network: Network) -> Subject {
+        Subject::new(build, "shedder, everything on", shed::everything, network)
     }
 
     /// A limit per source, and one for all newcomers together: what stops a flood of sources that do not exist.
-    pub(super) fn newcomers(network: Network) -> Subject {
+    pub(crate) fn newcomers(build: Build<'_>, network: Network) -> Subject {
         let config = |limit| Ok(shed::limited(limit) + "[newcomers]\npackets_per_second = 1_000\n");
-        Subject::new("shedder, and a limit for newcomers", config, network)
+        Subject::new(build, "shedder, and a limit for newcomers", config, network)
     }
 
     /// A kill in force.
-    pub(super) fn killed(network: Network) -> Subject {
-        let subject = Subject::new("shedder, killed", |_| Ok(shed::NOTHING.into()), network);
+    pub(crate) fn killed(build: Build<'_>, network: Network) -> Subject {
+        let subject = Subject::new(build, "shedder, killed", |_| Ok(shed::NOTHING.into()), network);
         Subject { is_killed: true, ..subject }
     }
 }
 
 impl Peer for Subject {
     fn name(&self) -> &str {
-        self.name
+        &self.name
     }
 
     fn arm(&mut self, _: &Shape, limit: Limit) -> Result<()> {
@@ -57,11 +60,11 @@ impl Peer for Subject {
         if self.attached.as_ref() == Some(&config) {
             return Ok(());
         }
-        let shedder = Shedder::new(&self.network);
+        let shedder = Shedder::of_build(&self.network, self.binary.clone());
         if self.attached.take().is_some() {
             shed::run(&shedder, &["detach"])?;
         }
-        shed::attach(&self.network, &config)?;
+        shed::enforce(&shedder, &config)?;
         if self.is_killed {
             shed::run(&shedder, &["kill"])?;
         }
@@ -70,7 +73,7 @@ impl Peer for Subject {
     }
 
     fn passed(&self) -> Result<Option<u64>> {
-        Ok(Some(Status::read(&Shedder::new(&self.network))?.passed(0)?))
+        Ok(Some(Status::read(&Shedder::of_build(&self.network, self.binary.clone()))?.passed(0)?))
     }
 
     fn drops_all(&self) -> bool {
