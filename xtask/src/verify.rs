@@ -20,8 +20,8 @@ const CHECKS: usize = 11;
 /// How long each target is fuzzed beyond its corpus.
 const FUZZED: Duration = Duration::from_secs(20);
 
-/// For how long faults are injected.
-const CHAOS: &str = "60s";
+/// For how long faults are injected, and which: the same in each run, so that a change fails and not chance.
+const CHAOS: [&str; 4] = ["--for", "60s", "--seed", "12"];
 
 /// The manifest of the programs, which are a workspace of their own.
 const PROGRAMS: &str = "shedder-ebpf/Cargo.toml";
@@ -79,7 +79,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     steps.run_reading("the loop's stability, simulated", &mut simulation, |line| tally.read(line))?;
 
     let mut chaos = cargo();
-    chaos.args(["run", "--package", "shedder-chaos"]).args(quiet()).args(["--", "--for", CHAOS]);
+    chaos.args(["run", "--package", "shedder-chaos"]).args(quiet()).arg("--").args(CHAOS);
     if may_skip {
         println!("xtask: faults at random are left out: {SKIP}=1");
     } else {
