@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     StartSecond,
     /// SIGHUP with another file.
     Reload,
+    /// SIGHUP upon SIGHUP, with another file each, so long apart.
+    Reloads(Duration),
     /// SIGHUP with a file that is wrong.
     ReloadMistakes,
     /// SIGHUP with another file, and SIGKILL after so long.
@@ -33,6 +35,8 @@ pub(crate) enum Fault {
     AttachAndCrash(Duration),
     /// Somebody removes the pins of the maps while the daemon is alive.
     LosePins,
+    /// The interface has another name for so long.
+    Rename(Duration),
     Kill {
         total: bool,
         lasting: Option<Duration>,
@@ -52,7 +56,7 @@ impl Fault {
     pub(crate) fn choose(random: &mut Random, world: &World<'_>) -> Fault {
         loop {
             let soon = Duration::from_millis(random.below(300) as u64);
-            let fault = match random.below(20) {
+            let fault = match random.below(22) {
                 0 | 1 => Fault::Crash,
                 2 => Fault::Stop,
                 3 => Fault::Continue,
@@ -70,6 +74,8 @@ impl Fault {
                 16 => Fault::Kill { total: false, lasting: Some(Duration::from_secs(1) + soon * 2) },
                 17 => Fault::Resume,
                 18 => Fault::CommandCrash { kill: random.below(2) == 0, after: soon / 10 },
+                19 => Fault::Reloads(soon / 3),
+                20 => Fault::Rename(soon),
                 _ if random.below(2) == 0 => Fault::Shed(10 + random.below(80) as u32),
                 _ => Fault::Auto,
             };
@@ -86,8 +92,10 @@ impl Fault {
             | Fault::Terminate
             | Fault::StartSecond
             | Fault::Reload
+            | Fault::Reloads(_)
             | Fault::ReloadMistakes
             | Fault::ReloadAndCrash(_)
+            | Fault::Rename(_)
             | Fault::LosePins => matches!(world.daemon, Daemon::Alive(_)),
             Fault::Continue => matches!(world.daemon, Daemon::Stopped { .. }),
             Fault::Start | Fault::StartAndCrash(_) | Fault::Attach | Fault::AttachAndCrash(_) => {
@@ -113,6 +121,8 @@ impl fmt::Display for Fault {
             Fault::StartAndCrash(after) => write!(f, "a daemon starts, and is killed after {after:?}"),
             Fault::StartSecond => f.write_str("a second daemon starts"),
             Fault::Reload => f.write_str("another configuration"),
+            Fault::Reloads(apart) => write!(f, "three other configurations, {apart:?} apart"),
+            Fault::Rename(after) => write!(f, "the interface is renamed, and back after {after:?}"),
             Fault::ReloadMistakes => f.write_str("a configuration with mistakes"),
             Fault::ReloadAndCrash(after) => {
                 write!(f, "another configuration, and the daemon is killed after {after:?}")

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use shedder_tests::flood::now;
 use shedder_tests::load::{Arrivals, Load, Plan, Stream};
-use shedder_tests::netns::Network;
+use shedder_tests::netns::{Network, ip};
 use shedder_tests::process::Process;
 use shedder_tests::server::{self, Server};
 use shedder_tests::shedder::Shedder;
@@ -149,6 +149,19 @@ impl<'a> World<'a> {
             Fault::Reload => {
                 self.configurations += 1;
                 self.reload(&configuration(self.configurations))
+            }
+            Fault::Reloads(apart) => {
+                for _ in 0..3 {
+                    self.inject(Fault::Reload)?;
+                    std::thread::sleep(apart);
+                }
+                Ok(())
+            }
+            Fault::Rename(after) => {
+                let (server, name) = (&self.network.server, &self.network.link().interface);
+                ip(server, &format!("link set {name} name renamed0\n"))?;
+                std::thread::sleep(after);
+                ip(server, &format!("link set renamed0 name {name}\n"))
             }
             Fault::ReloadMistakes => self.reload("interfaces = 7\n"),
             Fault::ReloadAndCrash(after) => {
