@@ -171,7 +171,7 @@ pub(super) static METRICS: &[Metric] = &[
         name: "shedder_cutoff",
         unit: None,
         labels: &["service"],
-        help: "The first priority that is shed, 0 to 768; 768 sheds nothing.",
+        help: "The first priority that is shed, in part or whole, 0 to 768; 768 sheds nothing.",
         samples: Samples::Gauge(|report, sink| {
             of_services(report, sink, |service| Some(f64::from(service.cutoff)));
         }),
