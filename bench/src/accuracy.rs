@@ -7,6 +7,7 @@ use crate::shape::{SPOOFED, Shape};
 use crate::shed::{self, Status};
 use anyhow::{Result, ensure};
 use serde::Serialize;
+use shedder_tests::interrupt;
 use shedder_tests::netns::{Network, Options};
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ pub(crate) fn admissions((rates, time): (&[u64], Duration)) -> Result<Vec<Admiss
         // The default burst, 100 ms, of at least one packet.
         let limit = Limit { per_second, burst: (per_second / 10).max(1) };
         for cpus in 1..=cpus {
+            interrupt::check()?;
             let network = Network::new("bench-accuracy")?;
             let shedder = shed::attach(&network, &shed::limited(limit))?;
             let program = shed::ingress(&shedder, 0)?;

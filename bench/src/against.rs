@@ -34,9 +34,7 @@ pub(crate) fn compare(other: &Path, effort: &Effort) -> Result<()> {
             peers.push(Box::new(make(build, Network::new("bench-against")?)));
         }
     }
-    let mut cases = live::cases();
-    cases.retain(|case| [live::BASE, live::MANY].contains(&case.name));
-    let floods = live::floods(&mut peers, &cases, effort.floods)?;
+    let floods = live::floods(&mut peers, &live::cases(2), effort.floods)?;
     println!("\n{:<60} {:>9} {:>9}   ratio", "million frames a second", "other", "this");
     for pair in floods.chunks_exact(2) {
         let [own, other] = pair else { continue };

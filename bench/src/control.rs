@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use serde::Serialize;
 use shedder_common::abi::MAX_SERVICES;
 use shedder_tests::endpoint::{self, Metrics};
+use shedder_tests::interrupt;
 use shedder_tests::netns::Network;
 use shedder_tests::process::Process;
 use shedder_tests::shedder::Shedder;
@@ -69,11 +70,14 @@ pub(crate) const IN_FLIGHT: &str = "1 service, passive, 500 requests in flight";
 
 const FIRST_PORT: u16 = 8000;
 
+/// With a target that nobody misses, so that nothing is shed.
 fn config(interval_ms: u64, services: usize) -> String {
     let mut text = format!("{}[control]\ninterval = \"{interval_ms}ms\"\n", shed::NOTHING);
     for number in 0..services {
         let port = usize::from(FIRST_PORT) + number;
-        text += &format!("[[service]]\nname = \"service-{number}\"\nprotocol = \"tcp\"\nport = {port}\n");
+        text += &format!(
+            "[[service]]\nname = \"service-{number}\"\nprotocol = \"tcp\"\nport = {port}\ntarget = \"1m\"\n"
+        );
     }
     text
 }
@@ -83,6 +87,7 @@ pub(crate) fn control((intervals, time): (&[u64], Duration), times: usize) -> Re
     let mut turns = Vec::new();
     for &interval in intervals {
         for (load, services, requests) in LOADS {
+            interrupt::check()?;
             eprintln!("bench: the daemon, {interval} ms, {load}");
             turns.push(turn(interval, load, services, requests, time)?);
         }

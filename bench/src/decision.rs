@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use serde::Serialize;
 use shedder_tests::frame::{self, Ethernet};
+use shedder_tests::interrupt;
 use shedder_tests::netns::Network;
 use shedder_tests::shedder::Shedder;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -115,6 +116,7 @@ pub(crate) fn costs(
         expected.push(stage.counted(subject)?);
     }
     for _ in 0..rounds {
+        interrupt::check()?;
         for subject in &mut subjects {
             let start = Instant::now();
             run(subject, repeat)?;

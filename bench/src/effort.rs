@@ -11,8 +11,8 @@ pub(crate) struct Effort {
     pub(crate) sources: (usize, u64),
     /// Rounds of floods, and how long each takes.
     pub(crate) floods: (usize, Duration),
-    /// Whether floods are varied in everything, or in two numbers of sources only.
-    pub(crate) all_cases: bool,
+    /// How many of the cases of floods.
+    pub(crate) cases: usize,
     /// How often everything is stopped in each way.
     pub(crate) kills: usize,
     /// Intervals of the loop in milliseconds, and how long each is watched.
@@ -31,7 +31,7 @@ impl Effort {
         costs: (21, 1_000_000),
         sources: (5, 1 << 22),
         floods: (5, Duration::from_millis(350)),
-        all_cases: true,
+        cases: usize::MAX,
         kills: 50,
         intervals: (&[5, 20, 100], Duration::from_secs(2)),
         starts: 20,
@@ -44,11 +44,24 @@ impl Effort {
         costs: (5, 200_000),
         sources: (1, 1 << 20),
         floods: (1, Duration::from_millis(100)),
-        all_cases: false,
+        cases: 2,
         kills: 5,
         intervals: (&[20], Duration::from_millis(500)),
         starts: 5,
         rates: (&[1000, 100_000], Duration::from_millis(300)),
         bystanders: Duration::from_millis(500),
+    };
+
+    /// Whether it works at all.
+    pub(crate) const GLANCE: Effort = Effort {
+        costs: (1, 20_000),
+        sources: (1, 20_000),
+        floods: (1, Duration::from_millis(5)),
+        cases: 1,
+        kills: 1,
+        intervals: (&[100], Duration::from_millis(300)),
+        starts: 1,
+        rates: (&[1000], Duration::from_millis(50)),
+        bystanders: Duration::from_millis(20),
     };
 }

@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 use shedder_tests::flood::{Plan, Receiver, Sender, now};
 use shedder_tests::frame::{self, Ethernet};
+use shedder_tests::interrupt;
 use shedder_tests::netns::Network;
 use shedder_tests::process::Process;
 use shedder_tests::shedder::Shedder;
@@ -98,6 +99,7 @@ pub(crate) fn stops(times: usize) -> Result<Vec<Stop>> {
     for round in 0..times {
         eprintln!("bench: kills, round {} of {times}", round + 1);
         for trial in trials.iter_mut().filter(|trial| trial.stop.error.is_none()) {
+            interrupt::check()?;
             match trial.once() {
                 Ok(time) => trial.stop.milliseconds.push(time.as_secs_f64() * 1e3),
                 Err(error) => trial.stop.error = Some(format!("{error:#}")),

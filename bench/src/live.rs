@@ -6,6 +6,7 @@ use crate::programs::{Generator, Limit, Made};
 use crate::shape::{Layout, SPOOFED, Shape};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
+use shedder_tests::interrupt;
 use std::time::Duration;
 
 /// A case that a flood is varied to.
@@ -17,8 +18,8 @@ pub(crate) struct Case {
     pub(crate) limit: Limit,
 }
 
-/// The base case, and each dimension varied alone.
-pub(crate) fn cases() -> Vec<Case> {
+/// The base case, and each dimension varied alone: at most so many, the most telling first.
+pub(crate) fn cases(most: usize) -> Vec<Case> {
     let limit = |per_second| Limit { per_second, burst: 1 };
     let base = Case { name: BASE, shape: Shape::BASE, limit: limit(10) };
     let sources = |name, sources, per_second| Case {
@@ -26,17 +27,19 @@ pub(crate) fn cases() -> Vec<Case> {
         shape: Shape { sources, ..Shape::BASE },
         limit: limit(per_second),
     };
-    vec![
+    let mut cases = vec![
         base,
-        sources("1 source", 1, 1000),
         sources(MANY, 1 << 16, 1),
+        sources("1 source", 1, 1000),
         sources("1M sources", 1 << 20, 1),
         sources("10M sources", 10_000_000, 1),
         sources("spoofed sources", SPOOFED, 1),
         Case { name: "1,500 bytes", shape: Shape { length: 1500, ..Shape::BASE }, ..base },
         Case { name: "IPv6", shape: Shape { layout: Layout::V6, ..Shape::BASE }, ..base },
         Case { name: "VLAN", shape: Shape { layout: Layout::Tagged, ..Shape::BASE }, ..base },
-    ]
+    ];
+    cases.truncate(most);
+    cases
 }
 
 /// 1,000 sources, 64 bytes, IPv4, no tag.
@@ -78,6 +81,7 @@ pub(crate) fn floods(
         for case in cases {
             eprintln!("bench: floods, round {} of {}: {}", round + 1, rounds, case.name);
             for peer in peers.iter_mut() {
+                interrupt::check()?;
                 let flood = place.next().context("every case has its place")?;
                 if flood.error.is_some() {
                     continue;

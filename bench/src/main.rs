@@ -40,6 +40,9 @@ struct Options {
     /// Fewer rounds, fewer cases, shorter: says whether it works, and roughly how it stands.
     #[arg(long)]
     quick: bool,
+    /// So little of everything that the figures say nothing: whether it works.
+    #[arg(long, hide = true, conflicts_with = "quick")]
+    glance: bool,
     /// Measure only these parts.
     #[arg(long, value_enum, value_name = "PART")]
     only: Vec<Part>,
@@ -84,12 +87,16 @@ fn run(options: &Options) -> Result<()> {
         bail!("the benchmark cannot run: {missing}");
     }
     interrupt::catch()?;
-    let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
+    let effort = match (options.glance, options.quick) {
+        (true, _) => Effort::GLANCE,
+        (_, true) => Effort::QUICK,
+        _ => Effort::FULL,
+    };
     if let Some(other) = &options.against {
         return against::compare(other, &effort);
     }
     let results = measure(&effort, &options.only)?;
-    let is_full = !options.quick && options.only.is_empty();
+    let is_full = !options.glance && !options.quick && options.only.is_empty();
     let default = if is_full { "docs/benchmarks.md" } else { "target/bench/benchmarks.md" };
     let output = options.output.clone().unwrap_or(default.into());
     report::write(&results, &output)?;
@@ -122,8 +129,7 @@ fn measure(effort: &Effort, only: &[Part]) -> Result<Results> {
         results.decisions = sources::decisions(effort.sources)?;
     }
     if wants(Part::Floods) {
-        let mut cases = live::cases();
-        cases.retain(|case| effort.all_cases || [live::BASE, live::MANY].contains(&case.name));
+        let cases = live::cases(effort.cases);
         results.floods = live::floods(&mut peers::all()?, &cases, effort.floods)?;
     }
     if wants(Part::Kill) {

@@ -7,6 +7,7 @@ use crate::shed;
 use anyhow::Result;
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use serde::Serialize;
+use shedder_tests::interrupt;
 use shedder_tests::netns::Network;
 use std::time::Instant;
 
@@ -67,6 +68,7 @@ pub(crate) fn decisions((rounds, frames): (usize, u64)) -> Result<Vec<Decision>>
             plan.first = FIRST;
             plan.seed = (round as u64) << 40;
             let used: Vec<usize> = (0..cpus).rev().collect();
+            interrupt::check()?;
             let mut hand = |program: &Xdp| -> Result<f64> {
                 let program = program.fd()?;
                 let made = generator.hand([program, program], &networks[0], plan, &frame, frames, &used)?;

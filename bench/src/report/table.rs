@@ -142,7 +142,7 @@ fn floods(text: &mut String, results: &Results, folder: &str) -> std::fmt::Resul
          is measured.\n",
         live::BASE
     )?;
-    let cases = live::cases();
+    let cases = live::cases(usize::MAX);
     for case in &cases {
         let of_case: Vec<&Flood> = results.floods.iter().filter(|flood| flood.case == case.name).collect();
         let Some(subject) = of_case.iter().find(|flood| flood.peer == "shedder, a limit per source") else {
