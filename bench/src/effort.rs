@@ -21,6 +21,8 @@ pub(crate) struct Effort {
     pub(crate) starts: usize,
     /// Limits at which is counted what is admitted, and how long.
     pub(crate) rates: (&'static [u64], Duration),
+    /// How often the lab plays an overload.
+    pub(crate) overloads: usize,
     /// How long well-behaved sources are watched among others.
     pub(crate) bystanders: Duration,
 }
@@ -36,6 +38,7 @@ impl Effort {
         intervals: (&[5, 20, 100], Duration::from_secs(2)),
         starts: 20,
         rates: (&[10, 1000, 100_000, 1_000_000], Duration::from_millis(2500)),
+        overloads: 3,
         bystanders: Duration::from_secs(4),
     };
 
@@ -49,6 +52,7 @@ impl Effort {
         intervals: (&[20], Duration::from_millis(500)),
         starts: 5,
         rates: (&[1000, 100_000], Duration::from_millis(300)),
+        overloads: 1,
         bystanders: Duration::from_millis(500),
     };
 
@@ -62,6 +66,7 @@ impl Effort {
         intervals: (&[100], Duration::from_millis(300)),
         starts: 1,
         rates: (&[1000], Duration::from_millis(50)),
+        overloads: 1,
         bystanders: Duration::from_millis(20),
     };
 }

@@ -4,6 +4,7 @@ use crate::accuracy::{BOTS, RANDOM};
 use crate::decision::{self, BARE, DEFAULT, EVERYTHING};
 use crate::kill;
 use crate::live::{BASE, MANY};
+use crate::overload::Overload;
 use crate::results::Results;
 use crate::sources::{self, SHEDDER};
 use crate::spread::{Spread, at};
@@ -21,6 +22,17 @@ pub(crate) struct Goal {
     pub(crate) met: bool,
 }
 
+impl Goal {
+    /// As tables say it.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match (self.found, self.met) {
+            (None, _) => "-",
+            (_, true) => "PASS",
+            (_, false) => "FALL SHORT",
+        }
+    }
+}
+
 /// A bound on what is found.
 #[derive(Clone, Copy)]
 enum Bound {
@@ -34,10 +46,11 @@ enum Unit {
     Times,
     Percent,
     Milliseconds,
+    Seconds,
 }
 
 use Bound::{AtLeast, AtMost};
-use Unit::{Milliseconds, Percent, Times};
+use Unit::{Milliseconds, Percent, Seconds, Times};
 
 impl Unit {
     fn show(self, value: f64) -> String {
@@ -46,6 +59,8 @@ impl Unit {
             Percent if value.abs() < 0.001 => format!("{:.4} %", 100.0 * value),
             Percent => format!("{:.1} %", 100.0 * value),
             Milliseconds => format!("{value:.2} ms"),
+            Seconds if value.is_infinite() => "never".into(),
+            Seconds => format!("{value:.1} s"),
         }
     }
 }
@@ -101,6 +116,8 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
         single(found.dropped_share())
     };
     let worst = results.admissions.iter().map(|it| it.error().abs()).max_by(f64::total_cmp);
+    let overloads =
+        |of: fn(&Overload) -> f64| Spread::of(&results.overloads.iter().map(of).collect::<Vec<_>>());
     let killed = results.stops.iter().find(|stop| stop.way == kill::DEAD).map(|stop| &stop.milliseconds[..]);
     const SHED: &str = "shedder, a limit per source";
     const NFT: &str = "nft limit per source, ingress";
@@ -176,6 +193,24 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
             AtMost(3.0),
             Milliseconds,
             killed.and_then(|all| single(at(all, 0.5)?)),
+        ),
+        goal(
+            "a 5x overload of a real server: p99 within 1.25 targets after",
+            AtMost(0.2),
+            Seconds,
+            overloads(|it| it.settled_after.unwrap_or(f64::INFINITY)),
+        ),
+        goal(
+            "a 5x overload of a real server: goodput while it lasts",
+            AtLeast(0.9),
+            Percent,
+            overloads(|it| it.goodput.unwrap_or(0.0)),
+        ),
+        goal(
+            "a 5x overload of a real server: nothing shed after its end",
+            AtMost(2.0),
+            Seconds,
+            overloads(|it| it.zero_shed_after.unwrap_or(f64::INFINITY)),
         ),
     ]
 }

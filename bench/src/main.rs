@@ -12,6 +12,7 @@ mod goals;
 mod kill;
 mod live;
 mod machine;
+mod overload;
 mod peers;
 mod programs;
 mod report;
@@ -70,6 +71,8 @@ enum Part {
     Control,
     /// What a limit admits.
     Accuracy,
+    /// How soon an overload of a real server is over.
+    Overload,
 }
 
 fn main() -> ExitCode {
@@ -101,12 +104,7 @@ fn run(options: &Options) -> Result<()> {
     let output = options.output.clone().unwrap_or(default.into());
     report::write(&results, &output)?;
     for goal in &results.goals {
-        let verdict = match (goal.found, goal.met) {
-            (None, _) => "-",
-            (_, true) => "PASS",
-            (_, false) => "FALL SHORT",
-        };
-        println!("{verdict:10} {}: {} ({})", goal.what, goal.shown, goal.target);
+        println!("{:10} {}: {} ({})", goal.verdict(), goal.what, goal.shown, goal.target);
     }
     println!("bench: {} s; written to {}", results.seconds, output.display());
     Ok(())
@@ -141,6 +139,11 @@ fn measure(effort: &Effort, only: &[Part]) -> Result<Results> {
     if wants(Part::Accuracy) {
         results.admissions = accuracy::admissions(effort.rates)?;
         results.bystanders = accuracy::bystanders(effort.bystanders)?;
+    }
+    if let Some(lab) = std::env::var_os(overload::LAB)
+        && wants(Part::Overload)
+    {
+        results.overloads = overload::overloads(&lab, effort.overloads)?;
     }
     results.goals = goals::judge(&results);
     results.seconds = start.elapsed().as_secs();

@@ -7,6 +7,7 @@ use crate::goals::Goal;
 use crate::kill::Stop;
 use crate::live::Flood;
 use crate::machine::Machine;
+use crate::overload::Overload;
 use crate::scale::{self, Demand, Occupancy};
 use crate::sources::Decision;
 use serde::Serialize;
@@ -24,6 +25,7 @@ pub(crate) struct Results {
     pub(crate) control: Option<Control>,
     pub(crate) admissions: Vec<Admission>,
     pub(crate) bystanders: Vec<Bystanders>,
+    pub(crate) overloads: Vec<Overload>,
     pub(crate) occupancies: Vec<Occupancy>,
     pub(crate) demand: Demand,
 }
@@ -42,6 +44,7 @@ impl Results {
             control: None,
             admissions: vec![],
             bystanders: vec![],
+            overloads: vec![],
             // A table as it is by default, with so many live sources to a set.
             occupancies: [1, 2, 4, 8].map(|load| scale::occupancy(1 << 17, load << 17)).into(),
             demand: scale::demand(100.0, 64),

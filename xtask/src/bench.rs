@@ -13,6 +13,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Names the lab's program to the benchmark.
+const LAB: &str = "SHEDDER_LAB";
+
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -22,7 +25,7 @@ pub(crate) struct Options {
     /// Measure this revision as well, in turns with what is checked out, and print ratios.
     #[arg(long, value_name = "REV", conflicts_with = "only")]
     against: Option<String>,
-    /// Measure only this: decision, sources, floods, kill, control or accuracy; may be given again.
+    /// Measure only this: decision, sources, floods, kill, control, accuracy or overload; may be given again.
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
 }
@@ -32,11 +35,17 @@ pub(crate) fn run(root: &Path, shedder: &Path, options: &Options) -> Result<()> 
     let against = options.against.as_deref();
     let mut steps = Steps::new(if against.is_some() { 3 } else { 1 });
     let mut build = cargo();
-    build.args(["build", "--release", "--package", "shedder-bench"]).args(quiet());
-    steps.run("compile the benchmark", &mut build)?;
-    let bench = profile_folder("release")?.join("shedder-bench");
+    build
+        .args(["build", "--release", "--package", "shedder-bench", "--package", "shedder-lab"])
+        .args(quiet());
+    steps.run("compile the benchmark and the lab", &mut build)?;
+    let folder = profile_folder("release")?;
+    let bench = folder.join("shedder-bench");
     let mut command = Command::new(&bench);
-    command.args(options.quick.then_some("--quick")).env(BINARY, shedder);
+    command
+        .args(options.quick.then_some("--quick"))
+        .env(BINARY, shedder)
+        .env(LAB, folder.join("shedder-lab"));
     for part in &options.only {
         command.args(["--only", part]);
     }

@@ -15,7 +15,7 @@ use crate::tally::{Privileged, Tally};
 use crate::{fuzz, profile_folder, setup, toolchain};
 
 /// How many steps [`checks`] has.
-const CHECKS: usize = 11;
+const CHECKS: usize = 15;
 
 /// How long each target is fuzzed beyond its corpus.
 const FUZZED: Duration = Duration::from_secs(20);
@@ -23,8 +23,11 @@ const FUZZED: Duration = Duration::from_secs(20);
 /// For how long faults are injected, and which: the same in each run, so that a change fails and not chance.
 const CHAOS: [&str; 4] = ["--for", "60s", "--seed", "12"];
 
-/// The manifest of the programs, which are a workspace of their own.
-const PROGRAMS: &str = "shedder-ebpf/Cargo.toml";
+/// What is a workspace of its own with programs for the kernel, and its manifest.
+const PROGRAMS: [(&str, &str); 2] = [
+    ("the eBPF programs", "shedder-ebpf/Cargo.toml"),
+    ("the benchmark's eBPF programs", "bench/ebpf/Cargo.toml"),
+];
 
 /// Formatting, lock files, lints and licences.
 pub(crate) fn check(root: &Path) -> Result<()> {
@@ -106,42 +109,39 @@ fn checks(steps: &mut Steps, deny: &Path) -> Result<()> {
     let mut format = cargo();
     format.args(["fmt", "--all", "--check"]);
     steps.run("formatting", &mut format)?;
-    let mut format = cargo();
-    format.args(["fmt", "--manifest-path", PROGRAMS, "--check"]);
-    steps.run("formatting of the eBPF programs", &mut format)?;
+    let apart = PROGRAMS.into_iter().chain([("the fuzz targets", fuzz::MANIFEST)]);
+    for (what, manifest) in apart.clone() {
+        let mut format = cargo();
+        format.args(["fmt", "--manifest-path", manifest, "--check"]);
+        steps.run(&format!("formatting of {what}"), &mut format)?;
+    }
 
-    let mut format = cargo();
-    format.args(["fmt", "--manifest-path", fuzz::MANIFEST, "--check"]);
-    steps.run("formatting of the fuzz targets", &mut format)?;
-
-    for (title, manifest) in [
-        ("lock file", "Cargo.toml"),
-        ("lock file of the eBPF programs", PROGRAMS),
-        ("lock file of the fuzz targets", fuzz::MANIFEST),
-    ] {
+    let all = apart.chain([("everything else", "Cargo.toml")]);
+    for (what, manifest) in all.clone() {
         let mut metadata = cargo();
         metadata.args(["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest]);
-        steps.run(title, metadata.stdout(Stdio::null()))?;
+        steps.run(&format!("lock file of {what}"), metadata.stdout(Stdio::null()))?;
     }
 
     let mut clippy = cargo();
     clippy.args(["clippy", "--workspace", "--all-targets"]).args(quiet()).args(["--", "-D", "warnings"]);
     steps.run("lints", &mut clippy)?;
-    let mut clippy = cargo();
-    toolchain::isolate(&mut clippy);
-    // For the host, because only rustup's compiler has a clippy and not every one of those has sources to build
-    // `core` from; the programs use features that no release has made stable.
-    clippy.args(["clippy", "--manifest-path", PROGRAMS]).args(quiet()).args(["--", "-D", "warnings"]);
-    steps.run("lints of the eBPF programs", clippy.env("RUSTC_BOOTSTRAP", "1"))?;
+    for (what, manifest) in PROGRAMS {
+        let mut clippy = cargo();
+        toolchain::isolate(&mut clippy);
+        // For the host, because only rustup's compiler has a clippy and not every one of those has sources to build
+        // `core` from; the programs use features that no release has made stable.
+        clippy.args(["clippy", "--manifest-path", manifest]).args(quiet()).args(["--", "-D", "warnings"]);
+        steps.run(&format!("lints of {what}"), clippy.env("RUSTC_BOOTSTRAP", "1"))?;
+    }
 
-    for (title, manifest) in [
-        ("dependencies and licences", "Cargo.toml"),
-        ("dependencies and licences of the eBPF programs", PROGRAMS),
-        ("dependencies and licences of the fuzz targets", fuzz::MANIFEST),
-    ] {
+    for (what, manifest) in all {
         let mut command = Command::new(deny);
         command.args(["--log-level", "error", "--manifest-path", manifest, "--config", "deny.toml"]);
-        steps.run(title, command.args(["check", "bans", "licenses", "sources"]))?;
+        steps.run(
+            &format!("dependencies and licences of {what}"),
+            command.args(["check", "bans", "licenses", "sources"]),
+        )?;
     }
     Ok(())
 }

@@ -4,14 +4,13 @@ use super::Peer;
 use crate::programs::Limit;
 use crate::shape::Shape;
 use anyhow::{Result, ensure};
-use nix::sys::signal::Signal;
 use shedder_tests::netns::Network;
 use shedder_tests::process::Process;
 use std::time::{Duration, Instant};
 
 /// It denies the server's address, and so drops everything.
 pub(super) struct XdpFilter {
-    /// Keeps the directory of pins alive, without which the filter stops filtering.
+    /// Keeps the directory of pins alive until it is dropped, without which the filter stops filtering.
     keeper: Option<Process>,
     network: Network,
 }
@@ -64,13 +63,5 @@ impl Peer for XdpFilter {
 
     fn network(&self) -> &Network {
         &self.network
-    }
-}
-
-impl Drop for XdpFilter {
-    fn drop(&mut self) {
-        if let Some(keeper) = &self.keeper {
-            let _ = keeper.signal(Signal::SIGTERM);
-        }
     }
 }

@@ -62,16 +62,11 @@ fn head(text: &mut String, results: &Results, folder: &str) -> std::fmt::Result 
         results.goals.len()
     )?;
     for goal in &results.goals {
-        let verdict = match (goal.found, goal.met) {
-            (None, _) => "-",
-            (_, true) => "PASS",
-            (_, false) => "FALL SHORT",
-        };
-        writeln!(text, "| {} | {} | {} | {verdict} |", goal.what, goal.target, goal.shown)?;
+        writeln!(text, "| {} | {} | {} | {} |", goal.what, goal.target, goal.shown, goal.verdict())?;
     }
     writeln!(
         text,
-        "\nHow soon an overload of a real server is over is measured by `cargo xtask lab`: [what came of it](lab.md).\n"
+        "\nThe overload is one of those of [the lab](lab.md), which has more of them, and other controllers.\n"
     )
 }
 
