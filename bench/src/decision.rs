@@ -34,7 +34,7 @@ const DENIED: &str = "denied by its rate";
 /// Nobody reaches it in a test run.
 const HIGH: Limit = Limit { per_second: 1_000_000_000, burst: 100_000_000 };
 /// Everybody does.
-const LOW: Limit = Limit { per_second: 10, burst: 1 };
+const LOW: Limit = Limit { per_second: 10, burst: 2 };
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;

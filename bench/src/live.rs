@@ -20,7 +20,7 @@ pub(crate) struct Case {
 
 /// The base case, and each dimension varied alone: at most so many, the most telling first.
 pub(crate) fn cases(most: usize) -> Vec<Case> {
-    let limit = |per_second| Limit { per_second, burst: 1 };
+    let limit = |per_second| Limit { per_second, burst: BURST };
     let base = Case { name: BASE, shape: Shape::BASE, limit: limit(10) };
     let sources = |name, sources, per_second| Case {
         name,
@@ -30,7 +30,7 @@ pub(crate) fn cases(most: usize) -> Vec<Case> {
     let mut cases = vec![
         base,
         sources(MANY, 1 << 16, 1),
-        sources("1 source", 1, 1000),
+        sources("1 source", 1, 10),
         sources("1M sources", 1 << 20, 1),
         sources("10M sources", 10_000_000, 1),
         sources("spoofed sources", SPOOFED, 1),
@@ -41,6 +41,9 @@ pub(crate) fn cases(most: usize) -> Vec<Case> {
     cases.truncate(most);
     cases
 }
+
+/// Of one packet alone would be a limit without any burst, for which shedder reads the precise clock, as nobody configures it.
+const BURST: u64 = 2;
 
 /// 1,000 sources, 64 bytes, IPv4, no tag.
 pub(crate) const BASE: &str = "1k sources";
@@ -97,7 +100,7 @@ pub(crate) fn floods(
 
 /// Frames that a peer meets before it is measured: all its sources come up, as far as there is time for that.
 fn warm_up(sources: u32) -> u64 {
-    (2 * u64::from(sources)).clamp(1 << 17, 1 << 20)
+    (2 * BURST * u64::from(sources)).clamp(1 << 17, 1 << 20)
 }
 
 /// The CPU that makes frames and takes them in.

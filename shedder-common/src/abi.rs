@@ -610,6 +610,15 @@ impl Policy {
     pub const LIFELINES: u32 = 8;
     /// There are services whose requests and answers are measured.
     pub const MEASURED: u32 = 16;
+    /// There are rules or lifelines.
+    pub const PREFIXES: u32 = 32;
+
+    /// Every flag: what the programs that judge and measure everything are compiled for.
+    pub const ANY: u32 = u32::MAX;
+    /// What the programs are compiled for that measure nothing.
+    pub const UNMEASURED: u32 = !Policy::MEASURED;
+    /// What the programs are compiled for that tell nothing apart but sources.
+    pub const PLAIN: u32 = Policy::DRY_RUN | Policy::PRECISE_CLOCK;
 
     /// Without a live daemon nothing is shed adaptively.
     pub const POSTURE_OPEN: u32 = 0;

@@ -10,7 +10,7 @@ use crate::flows::{Segment, sample};
 use crate::hash::{mix, mix_in};
 use crate::memory::{self, Key, Remembered};
 use crate::reason::Reason;
-use crate::walk::{Address, Cursor, Packet, Transport, Walk, is_plain_ipv4, walk};
+use crate::walk::{Address, Cursor, Packet, Protocol, Transport, Walk, is_plain_ipv4, walk};
 use crate::words::{KillWord, OverrideWord, ReflexWord};
 
 /// A table of buckets, one of the three limits of a source.
@@ -29,6 +29,9 @@ pub enum Table {
 /// What returns an option returns none only where a table is smaller than its policy says, which loading rules out;
 /// the verdict then stays on the side of stopping.
 pub trait Env {
+    /// Which flags of a policy it is for. What the others stand for is left out when it is compiled, and a policy that has one
+    /// of them is not to be judged by it.
+    const FLAGS: u32;
     /// What was decided when the program was loaded.
     fn policy(&self) -> &Policy;
     /// Nanoseconds of CLOCK_MONOTONIC, of the clock that the policy chose.
@@ -74,6 +77,12 @@ pub trait Env {
     /// Takes note of what was kept of a frame, which passes: [`arrived`](crate::flows::arrived) where it arrives,
     /// [`left`](crate::flows::left) where it leaves.
     fn measure<C: Cursor>(&self, direction: Direction, frame: C);
+}
+
+/// Whether the policy has this flag.
+#[inline(always)]
+fn has<E: Env>(env: &E, flag: u32) -> bool {
+    E::FLAGS & flag != 0 && env.policy().flags & flag != 0
 }
 
 /// What holds for a prefix; none: nothing but the policy.
@@ -138,14 +147,11 @@ fn kill_of_service<E: Env>(env: &E, service: PortEntry) -> Killing {
 /// The service that a transport's local end belongs to, and that end's port.
 #[inline(always)]
 fn service_of<E: Env>(env: &E, transport: &Transport, is_ingress: bool) -> (PortEntry, Option<u16>) {
-    let (is_tcp, port) = match transport {
-        Transport::Tcp(tcp) => (true, if is_ingress { tcp.destination_port } else { tcp.source_port }),
-        Transport::Udp(udp) => (false, if is_ingress { udp.destination_port } else { udp.source_port }),
-        Transport::Other => return (PortEntry(0), None),
-    };
-    let service = if env.policy().flags & Policy::SERVICES == 0 {
+    let Some((source, destination)) = transport.ports() else { return (PortEntry(0), None) };
+    let port = if is_ingress { destination } else { source };
+    let service = if !has(env, Policy::SERVICES) {
         PortEntry(0)
-    } else if is_tcp {
+    } else if transport.is_tcp() {
         env.tcp_service(port)
     } else {
         env.udp_service(port)
@@ -157,7 +163,7 @@ fn service_of<E: Env>(env: &E, transport: &Transport, is_ingress: bool) -> (Port
 #[inline(always)]
 fn rule_of<'e, E: Env>(env: &'e E, address: &Address) -> Option<Rule<'e>> {
     let policy = env.policy();
-    if policy.length_count4 | policy.length_count6 == 0 {
+    if E::FLAGS & Policy::PREFIXES == 0 || policy.length_count4 | policy.length_count6 == 0 {
         Some(None)
     } else {
         env.rule(entry_of(env, address))
@@ -259,14 +265,14 @@ fn flow_hash(policy: &Policy, peer_hash: u64, peer: &Address, host: &Address, po
 /// Whether the service's requests and answers are measured.
 #[inline(always)]
 fn is_measured<E: Env>(env: &E, service: PortEntry) -> bool {
-    env.policy().flags & Policy::MEASURED != 0 && service.is_measured()
+    has(env, Policy::MEASURED) && service.is_measured()
 }
 
 /// Keeps what of a packet is measured: nothing where the service or the packet is not, or the flow is not sampled. `hash`
 /// is the peer's.
 #[inline(always)]
 fn keep<E: Env>(env: &E, direction: Direction, packet: &Packet, hash: u64, service: PortEntry, now: u64) {
-    if env.policy().flags & Policy::MEASURED == 0 {
+    if !has(env, Policy::MEASURED) {
         return;
     }
     env.keep(None);
@@ -277,20 +283,15 @@ fn keep<E: Env>(env: &E, direction: Direction, packet: &Packet, hash: u64, servi
         Direction::Ingress => (&packet.source, &packet.destination),
         Direction::Egress => (&packet.destination, &packet.source),
     };
-    let turn = |source: u16, destination: u16| match direction {
-        Direction::Ingress => (source, destination),
-        Direction::Egress => (destination, source),
+    let transport = &packet.transport;
+    let ports = match direction {
+        Direction::Ingress => (transport.source_port, transport.destination_port),
+        Direction::Egress => (transport.destination_port, transport.source_port),
     };
-    let flow = match &packet.transport {
-        Transport::Tcp(tcp) if tcp.acts() => {
-            let ports = turn(tcp.source_port, tcp.destination_port);
-            // Complemented, so that a TCP flow does not share the place of a UDP flow.
-            !flow_hash(env.policy(), hash, peer, host, ports)
-        }
-        Transport::Udp(udp) => {
-            let ports = turn(udp.source_port, udp.destination_port);
-            flow_hash(env.policy(), hash, peer, host, ports)
-        }
+    let flow = match transport.protocol {
+        // Complemented, so that a TCP flow does not share the place of a UDP flow.
+        Protocol::Tcp if transport.acts() => !flow_hash(env.policy(), hash, peer, host, ports),
+        Protocol::Udp => flow_hash(env.policy(), hash, peer, host, ports),
         _ => return,
     };
     let Some(control) = env.control() else { return };
@@ -303,7 +304,7 @@ fn keep<E: Env>(env: &E, direction: Direction, packet: &Packet, hash: u64, servi
 /// Takes note of what was kept of a frame that passes.
 #[inline(always)]
 fn measure<E: Env, C: Cursor>(env: &E, direction: Direction, frame: C) {
-    if env.policy().flags & Policy::MEASURED != 0 {
+    if has(env, Policy::MEASURED) {
         env.measure(direction, frame);
     }
 }
@@ -481,7 +482,7 @@ fn enter<E: Env, C: Cursor>(
     malformed: Reason,
 ) -> Result<(Packet, Killing), Reason> {
     let killing = kill_of_interface(env);
-    let has_lifelines = env.policy().flags & Policy::LIFELINES != 0;
+    let has_lifelines = has(env, Policy::LIFELINES);
     if killing == Killing::All || (killing != Killing::No && !has_lifelines && is_plain_ipv4(frame)) {
         return Err(Reason::Kill);
     }
@@ -530,10 +531,11 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     let hash = source_hash(policy, &packet.source);
     keep(env, Direction::Ingress, &packet, hash, service, now);
     let mut flow = None;
-    let opens = match &packet.transport {
-        Transport::Tcp(tcp) => tcp.opens(),
-        Transport::Udp(udp) => {
-            let ports = (udp.source_port, udp.destination_port);
+    let transport = &packet.transport;
+    let opens = match transport.protocol {
+        Protocol::Tcp => transport.opens(),
+        Protocol::Udp => {
+            let ports = (transport.source_port, transport.destination_port);
             let flow_hash = flow_hash(policy, hash, &packet.source, &packet.destination, ports);
             let key = Key::of(flow_hash, policy.memory_mask);
             flow = Some(key);
@@ -541,9 +543,9 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
                 Some(set) => memory::recall(set, key, now),
                 None => false,
             };
-            udp.quic_initial || !known
+            transport.quic_initial || !known
         }
-        Transport::Other => false,
+        Protocol::Other => false,
     };
 
     let limits = match prefix {
@@ -568,7 +570,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
         let priority = priority(class, cohort(policy, hash, now));
         let slot = if service.is_service() { service.slot() as u32 } else { policy.offered_none };
         env.count_offered(slot, priority);
-        if cutoff(env, service).sheds(priority, || part(policy, hash, &packet.transport)) {
+        if cutoff(env, service).sheds(priority, || part(policy, hash, transport)) {
             return Reason::Shed;
         }
     }
@@ -583,12 +585,7 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
 /// placed or sampled by, so that the measurement of what is left stays what it was.
 #[inline(always)]
 fn part(policy: &Policy, hash: u64, transport: &Transport) -> u16 {
-    let port = match transport {
-        Transport::Tcp(tcp) => tcp.source_port,
-        Transport::Udp(udp) => udp.source_port,
-        Transport::Other => 0,
-    };
-    (mix_in(&policy.key, hash, port as u64) >> 48) as u16
+    (mix_in(&policy.key, hash, transport.source_port as u64) >> 48) as u16
 }
 
 /// The cohort of a source under the key of the moment: 0 to 127.
@@ -633,10 +630,11 @@ pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
         return if is_lifeline { Reason::Lifeline } else { Reason::Kill };
     }
     let peer = &packet.destination;
-    match &packet.transport {
-        Transport::Tcp(tcp) => {
-            let proves = policy.proven_ttl != 0 && tcp.answers();
-            let is_noted = tcp.acts() && is_measured(env, service);
+    let transport = &packet.transport;
+    match transport.protocol {
+        Protocol::Tcp => {
+            let proves = policy.proven_ttl != 0 && transport.answers();
+            let is_noted = transport.acts() && is_measured(env, service);
             if !proves && !is_noted {
                 return Reason::Admitted;
             }
@@ -653,15 +651,15 @@ pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
             measure(env, Direction::Egress, frame);
         }
         // What this host asks for is no new flow when it is answered.
-        Transport::Udp(udp) => {
+        Protocol::Udp => {
             let (hash, now) = (source_hash(policy, peer), env.now());
-            let ports = (udp.destination_port, udp.source_port);
+            let ports = (transport.destination_port, transport.source_port);
             let flow = flow_hash(policy, hash, peer, &packet.source, ports);
             remember_udp_flow(env, Key::of(flow, policy.memory_mask), now);
             keep(env, Direction::Egress, &packet, hash, service, now);
             measure(env, Direction::Egress, frame);
         }
-        Transport::Other => {}
+        Protocol::Other => {}
     }
     Reason::Admitted
 }

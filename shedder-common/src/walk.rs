@@ -37,35 +37,43 @@ pub struct Packet {
     pub source: Address,
     /// Where it goes.
     pub destination: Address,
-    /// Its transport header, where it has one that is walked: not behind a non-first fragment or in other protocols.
+    /// Its transport header.
     pub transport: Transport,
-    /// Beside the transport header and not in it, because there the compiler would leave it undefined for all but TCP,
-    /// which the verifier does not let pass.
+    /// Where it is in its streams.
     pub position: Position,
 }
 
-/// The transport header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// TCP.
-    Tcp(Tcp),
-    /// UDP.
-    Udp(Udp),
-    /// ICMP, another protocol, or a non-first fragment: no ports.
-    Other,
+/// A packet's transport header.
+///
+/// Everything is there for every packet, and not in variants that each have their own: those the compiler keeps packed in one
+/// word, which it takes apart wherever it is asked. And nothing is told by a flag that a number tells: of a number the verifier
+/// knows nothing, where it follows all the rest twice, with a flag and without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Which one it is.
+    pub protocol: Protocol,
+    /// Port at the source; 0 in what is neither TCP nor UDP.
+    pub source_port: u16,
+    /// Port at the destination; 0 in what is neither TCP nor UDP.
+    pub destination_port: u16,
+    /// TCP's flags, from FIN (1) to CWR (128); 0 in what is not TCP.
+    pub flags: u8,
+    /// How many bytes are behind TCP's header; 0 in what is not TCP.
+    pub payload: u32,
+    /// Whether it is a QUIC Initial (RFC 9000, RFC 9369), which opens a connection.
+    pub quic_initial: bool,
 }
 
-/// A TCP header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tcp {
-    /// Port at the source.
-    pub source_port: u16,
-    /// Port at the destination.
-    pub destination_port: u16,
-    /// The flags, from FIN (1) to CWR (128).
-    pub flags: u8,
-    /// Whether there are bytes behind the header.
-    pub has_payload: bool,
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// ICMP, one that is not walked, or a non-first fragment: no ports.
+    #[default]
+    Other,
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// Where a TCP segment is in its streams; all zero in what is none.
@@ -77,9 +85,11 @@ pub struct Position {
     pub acknowledgement: u32,
     /// Where the bytes behind the header begin in the frame.
     pub payload_at: u32,
-    /// How many bytes are behind the header.
-    pub payload: u32,
 }
+
+/// TCP's flags.
+#[derive(Clone, Copy, Debug)]
+pub enum Tcp {}
 
 impl Tcp {
     /// Bit of FIN in the flags.
@@ -90,36 +100,52 @@ impl Tcp {
     pub const RST: u8 = 4;
     /// Bit of ACK in the flags.
     pub const ACK: u8 = 16;
+}
 
-    /// Whether it does anything but acknowledge: it carries data, or opens, closes or resets a connection.
+impl Transport {
+    /// What has no ports.
+    pub const OTHER: Transport = Transport {
+        protocol: Protocol::Other,
+        source_port: 0,
+        destination_port: 0,
+        flags: 0,
+        payload: 0,
+        quic_initial: false,
+    };
+
+    /// Whether it is TCP.
     #[inline(always)]
-    pub const fn acts(&self) -> bool {
-        self.has_payload || self.flags & (Tcp::SYN | Tcp::FIN | Tcp::RST) != 0
+    pub const fn is_tcp(&self) -> bool {
+        matches!(self.protocol, Protocol::Tcp)
     }
 
-    /// Whether it asks for a new connection.
+    /// Ports at the source and at the destination, where there are any.
+    #[inline(always)]
+    pub const fn ports(&self) -> Option<(u16, u16)> {
+        match self.protocol {
+            Protocol::Other => None,
+            _ => Some((self.source_port, self.destination_port)),
+        }
+    }
+
+    /// Whether it is of TCP and does anything but acknowledge: it carries data, or opens, closes or resets a connection.
+    #[inline(always)]
+    pub const fn acts(&self) -> bool {
+        self.payload != 0 || self.flags & (Tcp::SYN | Tcp::FIN | Tcp::RST) != 0
+    }
+
+    /// Whether it is of TCP and asks for a new connection.
     #[inline(always)]
     pub const fn opens(&self) -> bool {
         self.flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN
     }
 
-    /// Whether it carries data inside an established connection. A host sends such a segment only to a peer that
+    /// Whether it is of TCP and carries data inside an established connection. A host sends such a segment only to a peer that
     /// has acknowledged this host's own sequence number, which a spoofed source cannot.
     #[inline(always)]
     pub const fn answers(&self) -> bool {
-        self.flags & (Tcp::SYN | Tcp::ACK | Tcp::RST) == Tcp::ACK && self.has_payload
+        self.flags & (Tcp::SYN | Tcp::ACK | Tcp::RST) == Tcp::ACK && self.payload != 0
     }
-}
-
-/// A UDP header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Udp {
-    /// Port at the source.
-    pub source_port: u16,
-    /// Port at the destination.
-    pub destination_port: u16,
-    /// Whether it is a QUIC Initial (RFC 9000, RFC 9369), which opens a connection.
-    pub quic_initial: bool,
 }
 
 /// What a frame is.
@@ -185,6 +211,16 @@ pub fn is_plain_ipv4<C: Cursor>(frame: C) -> bool {
     be16(frame, ETHERNET - 2) == Some(IPV4)
 }
 
+/// Whether the frame's first `there` bytes are a plain IPv4 packet as long as its header says, or longer.
+#[inline(always)]
+pub fn is_whole_ipv4<C: Cursor>(frame: C, there: usize) -> bool {
+    let Some([kind, _, total]) = frame.read::<6>(ETHERNET - 2).map(bytemuck::cast::<[u8; 6], [u16; 3]>) else {
+        return false;
+    };
+    let total = u16::from_be(total) as usize;
+    kind == IPV4.to_be() && total != 0 && ETHERNET + total <= there
+}
+
 /// Walks the frame, which is `length` bytes long in all.
 #[inline(always)]
 pub fn walk<C: Cursor>(frame: C, length: usize) -> Walk {
@@ -240,10 +276,12 @@ fn walk_ipv4<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
         // The options must be there, though nothing here reads them.
         byte(at.skip(header_length - 1), 0)?;
     }
-    let fragment = u16::from_be_bytes([header[6], header[7]]);
+    // As a number that is read whole: of bytes of which each is asked for something the compiler reads each.
+    let [.., fragment]: [u16; 4] = bytemuck::cast(at.read::<8>(0)?);
+    let fragment = u16::from_be(fragment);
     let address = |bytes: [u8; 4]| Address { high: 0, low: u32::from_be_bytes(bytes) as u64, is_v6: false };
     let (transport, position) = if fragment & 0x1fff != 0 {
-        (Transport::Other, Position::default())
+        (Transport::OTHER, Position::default())
     } else {
         let from = from + header_length;
         walk_transport(at.skip(header_length), header[9], payload, from, fragment & 0x2000 != 0)?
@@ -295,7 +333,7 @@ fn walk_ipv6<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
                 if fragment & 0xfff8 != 0 {
                     byte(behind.skip(walked), 7)?;
                     payload.checked_sub(8)?;
-                    let (transport, position) = (Transport::Other, Position::default());
+                    let (transport, position) = (Transport::OTHER, Position::default());
                     return Some(Walk::Ip(Packet { source, destination, transport, position }));
                 }
                 first_fragment |= fragment & 1 != 0;
@@ -330,7 +368,7 @@ fn walk_transport<C: Cursor>(
     from: usize,
     is_fragment: bool,
 ) -> Option<(Transport, Position)> {
-    const NOWHERE: Position = Position { sequence: 0, acknowledgement: 0, payload_at: 0, payload: 0 };
+    const NOWHERE: Position = Position { sequence: 0, acknowledgement: 0, payload_at: 0 };
     match protocol {
         TCP => {
             let header: [u8; 20] = at.read(0)?;
@@ -338,17 +376,18 @@ fn walk_transport<C: Cursor>(
             if length < 20 || length > payload {
                 return None;
             }
-            let tcp = Transport::Tcp(Tcp {
+            let tcp = Transport {
+                protocol: Protocol::Tcp,
                 source_port: u16::from_be_bytes([header[0], header[1]]),
                 destination_port: u16::from_be_bytes([header[2], header[3]]),
                 flags: header[13],
-                has_payload: payload > length,
-            });
+                payload: (payload - length) as u32,
+                quic_initial: false,
+            };
             let position = Position {
                 sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
                 acknowledgement: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
                 payload_at: (from + length) as u32,
-                payload: (payload - length) as u32,
             };
             Some((tcp, position))
         }
@@ -359,19 +398,22 @@ fn walk_transport<C: Cursor>(
             if payload < 8 || length < 8 || (length > payload && !is_fragment) {
                 return None;
             }
-            let udp = Transport::Udp(Udp {
+            let udp = Transport {
+                protocol: Protocol::Udp,
                 source_port: u16::from_be_bytes([header[0], header[1]]),
                 destination_port: u16::from_be_bytes([header[2], header[3]]),
+                flags: 0,
+                payload: 0,
                 // The first fragment may be too short for what its length promises.
                 quic_initial: length >= 13 && payload >= 13 && is_quic_initial(at.skip(8)),
-            });
+            };
             Some((udp, NOWHERE))
         }
         ICMP | ICMPV6 => {
             at.read::<8>(0)?;
-            if payload < 8 { None } else { Some((Transport::Other, NOWHERE)) }
+            if payload < 8 { None } else { Some((Transport::OTHER, NOWHERE)) }
         }
-        _ => Some((Transport::Other, NOWHERE)),
+        _ => Some((Transport::OTHER, NOWHERE)),
     }
 }
 

@@ -8,7 +8,7 @@ use shedder_common::host::frames::{
     Extension, Frame, Network, QINQ, Segment, V6_MORE_FRAGMENTS, VLAN, named, random_frame,
     random_well_formed,
 };
-use shedder_common::walk::{Address, Cursor, Transport, Walk, is_plain_ipv4, walk};
+use shedder_common::walk::{Address, Cursor, Protocol, Walk, is_plain_ipv4, walk};
 use std::collections::HashSet;
 
 fn cases(cases: u32) -> ProptestConfig {
@@ -101,11 +101,7 @@ proptest! {
             let is_same = match (seen, whole) {
                 // A QUIC header past the first buffer is not recognised; the datagram is still the same.
                 (Walk::Ip(seen), Walk::Ip(mut whole)) => {
-                    if let (Transport::Udp(seen), Transport::Udp(whole)) = (&seen.transport, &mut whole.transport)
-                        && !seen.quic_initial
-                    {
-                        whole.quic_initial = false;
-                    }
+                    whole.transport.quic_initial &= seen.transport.quic_initial;
                     seen == whole
                 }
                 (seen, whole) => seen == whole,
@@ -175,10 +171,10 @@ proptest! {
         if header < 20 || header > 20 + payload.len() {
             prop_assert_eq!(found, Walk::Malformed);
         } else if let Walk::Ip(packet) = found
-            && let Transport::Tcp(tcp) = packet.transport
+            && packet.transport.is_tcp()
         {
             let transport = &bytes[14 + header..];
-            prop_assert_eq!(&tcp.source_port.to_be_bytes()[..], &transport[..2]);
+            prop_assert_eq!(&packet.transport.source_port.to_be_bytes()[..], &transport[..2]);
             prop_assert!(transport.len() >= 20);
         }
     }
@@ -202,7 +198,7 @@ fn extension_chains_are_walked_up_to_the_bound() {
             let network = Network::V6 { source: 1, destination: 2, hop_limit: 64, extensions };
             let found = walked(&Frame::new(network, segment.clone()).bytes());
             match found {
-                Walk::Ip(packet) if count <= 8 => assert!(matches!(packet.transport, Transport::Udp(_))),
+                Walk::Ip(packet) if count <= 8 => assert_eq!(packet.transport.protocol, Protocol::Udp),
                 found => assert_eq!((found, count > 8), (Walk::Malformed, true)),
             }
         }
@@ -229,7 +225,7 @@ fn a_first_fragment_too_short_for_its_header_is_malformed() {
                 if length < if protocol == 6 { 20 } else { 8 } {
                     assert_eq!(found, Walk::Malformed, "{protocol} {length}");
                 } else {
-                    assert!(matches!(found, Walk::Ip(packet) if packet.transport != Transport::Other));
+                    assert!(matches!(found, Walk::Ip(packet) if packet.transport.protocol != Protocol::Other));
                 }
             }
         }
@@ -246,7 +242,7 @@ fn a_length_of_zero_is_only_believed_of_a_packet_past_16_bits() {
         bytes.resize(bytes.len() + extra, 0);
         match walked(&bytes) {
             Walk::Ip(packet) => {
-                assert!(is_ip && matches!(packet.transport, Transport::Tcp(tcp) if tcp.has_payload))
+                assert!(is_ip && packet.transport.is_tcp() && packet.transport.payload > 0)
             }
             found => assert_eq!((found, is_ip), (Walk::Malformed, false)),
         }
@@ -317,14 +313,6 @@ fn address6(bytes: [u8; 16]) -> Address {
     Address { high: (address >> 64) as u64, low: address as u64, is_v6: true }
 }
 
-fn ports(transport: &Transport) -> Option<(u16, u16)> {
-    match transport {
-        Transport::Tcp(tcp) => Some((tcp.source_port, tcp.destination_port)),
-        Transport::Udp(udp) => Some((udp.source_port, udp.destination_port)),
-        Transport::Other => None,
-    }
-}
-
 /// Whether `etherparse` walks the chain: it knows fewer kinds of extension headers, and each only where RFC 8200
 /// recommends it.
 fn is_common(frame: &Frame) -> bool {
@@ -360,7 +348,7 @@ proptest! {
             let is_accepted = SlicedPacket::from_ethernet(&bytes).is_ok();
             prop_assert!(is_accepted || matches!(frame.segment, Segment::Other(2, _)), "{frame:?}");
             let lax = LaxSlicedPacket::from_ethernet(&bytes).expect("an Ethernet header");
-            let found = (packet.source, packet.destination, ports(&packet.transport));
+            let found = (packet.source, packet.destination, packet.transport.ports());
             prop_assert_eq!(Some(found), independent(lax.net), "{:?}", frame);
         }
     }
@@ -370,7 +358,7 @@ proptest! {
         let bytes = random_frame(seed);
         if let Walk::Ip(packet) = walked(&bytes) && !has_uncommon_extension(&bytes) {
             let lax = LaxSlicedPacket::from_ethernet(&bytes).expect("an Ethernet header");
-            let found = (packet.source, packet.destination, ports(&packet.transport));
+            let found = (packet.source, packet.destination, packet.transport.ports());
             prop_assert_eq!(Some(found), independent(lax.net), "{:02x?}", bytes);
         }
     }

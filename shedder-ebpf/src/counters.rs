@@ -4,20 +4,20 @@ use shedder_common::abi::{Cell, EVENTS, Event, InterfaceCounters, Policy};
 use shedder_common::ladder::Direction;
 use shedder_common::reason::{REASONS, Reason};
 
-use crate::env::Maps;
+use crate::env::policy;
 use crate::index::below;
 use crate::maps::COUNTERS;
 
 #[inline(always)]
 fn mine() -> Option<*mut InterfaceCounters> {
-    COUNTERS.get_ptr_mut(Maps::policy().interface)
+    COUNTERS.get_ptr_mut(policy().interface)
 }
 
 /// Counts a frame of `length` bytes under its reason. Returns whether it passes: because of its reason, or because the
 /// program runs dry.
 #[inline(always)]
 pub fn count(direction: Direction, reason: Reason, length: usize) -> bool {
-    let dry = Maps::policy().flags & Policy::DRY_RUN != 0;
+    let dry = policy().flags & Policy::DRY_RUN != 0;
     if let Some(counters) = mine() {
         // SAFETY: the pointer is this CPU's own value; the two directions use cells of their own, and within one
         // direction a CPU runs one program at a time. The index is below the array's length.

@@ -24,36 +24,36 @@ static POLICY: Policy = {
     unsafe { core::mem::zeroed() }
 };
 
-/// The maps of this object.
+/// The policy, by a way that keeps the compiler from taking the zeros above for its value.
+#[inline(always)]
+pub fn policy() -> &'static Policy {
+    let mut at = (&raw const POLICY).expose_provenance();
+    // SAFETY: no instruction, which leaves the address what it was.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
+    }
+    // SAFETY: the address of a static, exposed above.
+    unsafe { &*core::ptr::with_exposed_provenance(at) }
+}
+
+/// The maps of this object, for a program that is compiled for a policy of these flags.
 #[derive(Default)]
-pub struct Maps {
+pub struct Maps<const FLAGS: u32> {
     /// Whether what was kept of the frame is to be measured, since it passes.
     pub measures: Cell<bool>,
 }
 
-impl Maps {
-    /// The policy, by a way that keeps the compiler from taking the zeros above for its value.
-    #[inline(always)]
-    pub fn policy() -> &'static Policy {
-        let mut at = (&raw const POLICY).expose_provenance();
-        // SAFETY: no instruction, which leaves the address what it was.
-        unsafe {
-            core::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
-        }
-        // SAFETY: the address of a static, exposed above.
-        unsafe { &*core::ptr::with_exposed_provenance(at) }
-    }
-}
+impl<const FLAGS: u32> Env for Maps<FLAGS> {
+    const FLAGS: u32 = FLAGS;
 
-impl Env for Maps {
     #[inline(always)]
     fn policy(&self) -> &Policy {
-        Maps::policy()
+        policy()
     }
 
     #[inline(always)]
     fn now(&self) -> u64 {
-        if Maps::policy().flags & Policy::PRECISE_CLOCK != 0 {
+        if policy().flags & Policy::PRECISE_CLOCK != 0 {
             // SAFETY: a helper without arguments.
             unsafe { bpf_ktime_get_ns() }
         } else {
@@ -105,12 +105,12 @@ impl Env for Maps {
 
     #[inline(always)]
     fn prefix4(&self, prefix: &Prefix4) -> Option<u32> {
-        found(maps::PREFIXES4.get(Maps::policy().prefix_hash4.set_of(prefix))?.find(prefix))
+        found(maps::PREFIXES4.get(policy().prefix_hash4.set_of(prefix))?.find(prefix))
     }
 
     #[inline(always)]
     fn prefix6(&self, prefix: &Prefix6) -> Option<u32> {
-        found(maps::PREFIXES6.get(Maps::policy().prefix_hash6.set_of(prefix))?.find(prefix))
+        found(maps::PREFIXES6.get(policy().prefix_hash6.set_of(prefix))?.find(prefix))
     }
 
     #[inline(always)]
@@ -174,6 +174,6 @@ fn found(entry: u32) -> Option<u32> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn shedder_give_back(hash: u64, now: u64, length: u64, opens: u32) -> u32 {
-    ladder::give_back(&Maps::default(), hash, now, length, opens != 0);
+    ladder::give_back(&Maps::<0>::default(), hash, now, length, opens != 0);
     0
 }

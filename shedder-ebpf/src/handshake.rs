@@ -6,7 +6,7 @@ use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, error};
 use shedder_common::abi::{ABI_VERSION, MAGIC};
 
-use crate::env::Maps;
+use crate::env::policy;
 use crate::maps::META;
 use crate::ticks;
 
@@ -15,7 +15,7 @@ use crate::ticks;
 #[inline(always)]
 pub fn shedder_handshake(ctx: XdpContext) -> u32 {
     ticks::set();
-    let policy = Maps::policy();
+    let policy = policy();
     let (magic, abi) = META.get(0).map_or((0, 0), |meta| (meta.magic, meta.abi));
     if magic != MAGIC || abi != ABI_VERSION || policy.abi != ABI_VERSION {
         error!(&ctx, "programs of ABI {}, policy of {}, maps of {}", ABI_VERSION, policy.abi, abi);

@@ -24,13 +24,14 @@ use crate::counters::count;
 use crate::env::Maps;
 use crate::frame::{linear_of_skb, xdp_length};
 
+// Each of the two programs is there in three forms. Which flags of a policy a form is for is known when it is compiled, so that
+// it has nothing of the rest; the loader takes the least that a policy needs.
+
 /// Judges what arrives.
 #[xdp(frags)]
 #[inline(always)]
 pub fn shedder_ingress(ctx: XdpContext) -> u32 {
-    if !is_measuring() {
-        return judge_arriving(ctx.ctx).action();
-    }
+    // What is measured is judged in a function of its own, so that the stack of the one is free when the other needs it.
     let judged = Judged(shedder_judge_arriving(ctx.ctx));
     if judged.is_measured() {
         measure::shedder_arrived(ctx.ctx);
@@ -38,13 +39,24 @@ pub fn shedder_ingress(ctx: XdpContext) -> u32 {
     judged.action()
 }
 
+/// Judges what arrives where no service is measured.
+#[xdp(frags)]
+#[inline(always)]
+pub fn shedder_ingress_unmeasured(ctx: XdpContext) -> u32 {
+    judge_arriving::<{ Policy::UNMEASURED }>(ctx.ctx).action()
+}
+
+/// Judges what arrives where nothing but sources is told apart.
+#[xdp(frags)]
+#[inline(always)]
+pub fn shedder_ingress_plain(ctx: XdpContext) -> u32 {
+    judge_arriving::<{ Policy::PLAIN }>(ctx.ctx).action()
+}
+
 /// Judges what leaves, and learns whom this host answers.
 #[classifier]
 #[inline(always)]
 pub fn shedder_egress(ctx: TcContext) -> i32 {
-    if !is_measuring() {
-        return judge_leaving(ctx.skb.skb).action() as i32;
-    }
     let judged = Judged(shedder_judge_leaving(ctx.skb.skb));
     if judged.is_measured() {
         measure::shedder_left(ctx.skb.skb);
@@ -52,11 +64,18 @@ pub fn shedder_egress(ctx: TcContext) -> i32 {
     judged.action() as i32
 }
 
-/// Whether a service is measured: known when the program is loaded, so that the verifier takes one of both ways out.
-/// What is measured is judged in a function of its own, so that the stack of the one is free when the other needs it.
+/// Judges what leaves where no service is measured.
+#[classifier]
 #[inline(always)]
-fn is_measuring() -> bool {
-    Maps::policy().flags & Policy::MEASURED != 0
+pub fn shedder_egress_unmeasured(ctx: TcContext) -> i32 {
+    judge_leaving::<{ Policy::UNMEASURED }>(ctx.skb.skb).action() as i32
+}
+
+/// Judges what leaves where nothing but sources is told apart.
+#[classifier]
+#[inline(always)]
+pub fn shedder_egress_plain(ctx: TcContext) -> i32 {
+    judge_leaving::<{ Policy::PLAIN }>(ctx.skb.skb).action() as i32
 }
 
 /// An action, and above its 32 bits whether the frame is measured.
@@ -64,7 +83,7 @@ struct Judged(u64);
 
 impl Judged {
     #[inline(always)]
-    fn new(action: u32, maps: &Maps) -> Judged {
+    fn new<const FLAGS: u32>(action: u32, maps: &Maps<FLAGS>) -> Judged {
         Judged(action as u64 | (maps.measures.get() as u64) << 32)
     }
 
@@ -82,28 +101,28 @@ impl Judged {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn shedder_judge_arriving(ctx: *mut xdp_md) -> u64 {
-    judge_arriving(ctx).0
+    judge_arriving::<{ Policy::ANY }>(ctx).0
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn shedder_judge_leaving(ctx: *mut __sk_buff) -> u64 {
-    judge_leaving(ctx).0
+    judge_leaving::<{ Policy::ANY }>(ctx).0
 }
 
 #[inline(always)]
-fn judge_arriving(ctx: *mut xdp_md) -> Judged {
+fn judge_arriving<const FLAGS: u32>(ctx: *mut xdp_md) -> Judged {
     let ctx = XdpContext::new(ctx);
-    let (maps, length) = (Maps::default(), xdp_length(&ctx));
+    let (maps, length) = (Maps::<FLAGS>::default(), xdp_length(&ctx));
     let reason = ladder::ingress(&maps, frame::Cursor::new(ctx.data(), ctx.data_end()), length);
     let passes = count(Direction::Ingress, reason, length);
     Judged::new(if passes { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }, &maps)
 }
 
 #[inline(always)]
-fn judge_leaving(ctx: *mut __sk_buff) -> Judged {
+fn judge_leaving<const FLAGS: u32>(ctx: *mut __sk_buff) -> Judged {
     let ctx = TcContext::new(ctx);
-    let (maps, length) = (Maps::default(), ctx.len() as usize);
+    let (maps, length) = (Maps::<FLAGS>::default(), ctx.len() as usize);
     let reason = ladder::egress(&maps, linear_of_skb(&ctx), length);
     let passes = count(Direction::Egress, reason, length);
     Judged::new(if passes { TCX_NEXT } else { TCX_DROP } as u32, &maps)

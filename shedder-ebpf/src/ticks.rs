@@ -6,7 +6,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 
-use crate::env::Maps;
+use crate::env::policy;
 
 /// What the coarse clock showed at tick 0, wrapping. Of the programs of one load, and set by its handshake.
 #[unsafe(no_mangle)]
@@ -15,7 +15,7 @@ static mut TICK_ZERO: u64 = 0;
 #[inline(always)]
 fn ticked() -> u64 {
     // SAFETY: a helper without arguments, in place of which the kernel puts a load.
-    unsafe { bpf_jiffies64() }.wrapping_mul(Maps::policy().tick)
+    unsafe { bpf_jiffies64() }.wrapping_mul(policy().tick)
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC, to a tick.

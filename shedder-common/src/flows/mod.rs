@@ -81,11 +81,9 @@ impl Segment {
     /// A packet of a flow, which is TCP or UDP.
     #[inline(always)]
     pub fn of(packet: &Packet, flow: u64, service: PortEntry, now: u64) -> Segment {
-        let Position { sequence, acknowledgement, payload, payload_at } = packet.position;
-        let (is_tcp, flags) = match &packet.transport {
-            Transport::Tcp(tcp) => (true, tcp.flags),
-            _ => (false, 0),
-        };
+        let Position { sequence, acknowledgement, payload_at } = packet.position;
+        let Transport { flags, payload, .. } = packet.transport;
+        let is_tcp = packet.transport.is_tcp();
         Segment { flow, sequence, acknowledgement, payload, payload_at, flags, is_tcp, service, now }
     }
 

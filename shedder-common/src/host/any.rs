@@ -7,7 +7,7 @@ use crate::class::{Class, SHED_NOTHING};
 use crate::hash::HashKey;
 use crate::ladder::{egress, ingress};
 use crate::reason::Reason;
-use crate::walk::{Address, Transport, Walk, walk};
+use crate::walk::{Address, Walk, walk};
 use crate::words::{KillWord, OverrideWord, ReflexWord};
 use bytemuck::Zeroable;
 use std::cell::{OnceCell, RefCell};
@@ -24,10 +24,9 @@ pub fn any_frame(frame: &[u8]) {
     let Walk::Ip(packet) = found else { return };
     assert!(packet.source.is_v6 == packet.destination.is_v6);
     assert!(packet.source.is_v6 || packet.source.high | packet.destination.high == 0);
-    if let Transport::Tcp(tcp) = packet.transport {
-        let (at, payload) = (packet.position.payload_at as usize, packet.position.payload as usize);
+    if packet.transport.is_tcp() {
+        let (at, payload) = (packet.position.payload_at as usize, packet.transport.payload as usize);
         assert!(at >= TCP_AT_LEAST && at + payload <= frame.len(), "{:?}", packet.position);
-        assert_eq!(tcp.has_payload, payload > 0);
     }
     // Behind a packet that says how long it is.
     if frame.len() + JUNK.len() < 1 << 16 {
@@ -261,9 +260,9 @@ fn judge(host: &Host, frame: &[u8], arrives: bool, reason: Reason) {
             "the denied meet {reason:?}"
         );
     }
-    if let Transport::Tcp(tcp) = packet.transport
-        && !tcp.opens()
-        && tcp.destination_port != EVERY_PACKET
+    if packet.transport.is_tcp()
+        && !packet.transport.opens()
+        && packet.transport.destination_port != EVERY_PACKET
     {
         assert_ne!(reason, Reason::Shed, "the middle of a connection is shed");
     }

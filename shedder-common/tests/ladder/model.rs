@@ -6,7 +6,7 @@ use shedder_common::abi::Limits;
 use shedder_common::bucket::take_shared;
 use shedder_common::class::SHED_NOTHING;
 use shedder_common::host::frames::{random_frame, random_well_formed};
-use shedder_common::walk::{Packet, Transport, Walk, walk};
+use shedder_common::walk::{Packet, Protocol, Walk, walk};
 use shedder_common::words::{FOREVER, KillWord, OverrideWord};
 
 /// A kill word, by what it means.
@@ -202,19 +202,15 @@ impl Scene {
             Walk::Malformed => return (Reason::Malformed, false),
             Walk::Ip(packet) => packet,
         };
-        let port = match &packet.transport {
-            Transport::Tcp(tcp) => Some(tcp.destination_port),
-            Transport::Udp(udp) => Some(udp.destination_port),
-            Transport::Other => None,
-        };
+        let port = packet.transport.ports().map(|(_, destination)| destination);
         let is_service = self.is_service(port);
         let kill = self.kill(is_service);
         let [host_override, service_override] =
             [self.host_override, self.service_override].map(|person| person.filter(|person| person.0));
-        let is_open = match &packet.transport {
-            Transport::Tcp(tcp) => tcp.flags & 0x12 == 0x02,
-            Transport::Udp(udp) => udp.quic_initial || !self.is_known_flow,
-            Transport::Other => false,
+        let is_open = match packet.transport.protocol {
+            Protocol::Tcp => packet.transport.flags & 0x12 == 0x02,
+            Protocol::Udp => packet.transport.quic_initial || !self.is_known_flow,
+            Protocol::Other => false,
         };
         let is_offered = is_open || is_service && self.service.2;
         let class = match self.class {
@@ -259,11 +255,7 @@ impl Scene {
             Walk::Malformed => return Reason::Admitted,
             Walk::Ip(packet) => packet,
         };
-        let port = match &packet.transport {
-            Transport::Tcp(tcp) => Some(tcp.source_port),
-            Transport::Udp(udp) => Some(udp.source_port),
-            Transport::Other => None,
-        };
+        let port = packet.transport.ports().map(|(source, _)| source);
         match self.kill(self.is_service(port)) {
             Kill::AllButLifelines if self.is_lifeline(port) => Reason::Lifeline,
             kill if kill.holds() => Reason::Kill,

@@ -14,7 +14,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use aya_log::EbpfLogger;
 use aya_obj::programs::XdpAttachType;
 use bytemuck::Zeroable;
-use shedder_common::abi::{Ports, maps};
+use shedder_common::abi::{Policy, Ports, maps};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -49,10 +49,20 @@ impl Retired {
     }
 }
 
+/// The forms that the programs are compiled in, the least first: how their names end, and the flags of a policy that they are
+/// for.
+const FORMS: [(&str, u32); 3] =
+    [("_plain", Policy::PLAIN), ("_unmeasured", Policy::UNMEASURED), ("", Policy::ANY)];
+
+/// The end of the names of the least programs that have all that a policy needs.
+fn form_for(policy: &Policy) -> &'static str {
+    FORMS.iter().find(|(_, flags)| policy.flags & !flags == 0).map_or("", |(form, _)| form)
+}
+
 /// The programs of one interface.
 pub(super) enum Programs {
-    /// Just now, with all that they need.
-    Loaded(Ebpf),
+    /// Just now, with all that they need, in this form.
+    Loaded(Ebpf, &'static str),
     /// Earlier, and pinned since.
     Pinned(Box<(Xdp, SchedClassifier)>),
 }
@@ -70,8 +80,8 @@ impl Programs {
 
     pub(super) fn ingress(&mut self) -> Result<&mut Xdp> {
         match self {
-            Programs::Loaded(object) => Ok(object
-                .program_mut("shedder_ingress")
+            Programs::Loaded(object, form) => Ok(object
+                .program_mut(&format!("shedder_ingress{form}"))
                 .context("the object has no ingress program")?
                 .try_into()?),
             Programs::Pinned(programs) => Ok(&mut programs.0),
@@ -80,8 +90,8 @@ impl Programs {
 
     pub(super) fn egress(&mut self) -> Result<&mut SchedClassifier> {
         match self {
-            Programs::Loaded(object) => Ok(object
-                .program_mut("shedder_egress")
+            Programs::Loaded(object, form) => Ok(object
+                .program_mut(&format!("shedder_egress{form}"))
                 .context("the object has no egress program")?
                 .try_into()?),
             Programs::Pinned(programs) => Ok(&mut programs.1),
@@ -98,7 +108,7 @@ impl Programs {
     pub(super) fn shake_hands(&mut self) -> Result<()> {
         const SHORTEST_FRAME: [u8; 14] = [0; 14];
         // Those that are pinned are in force, and so of one ABI with their maps.
-        let Programs::Loaded(object) = self else { return Ok(()) };
+        let Programs::Loaded(object, _) = self else { return Ok(()) };
         let mut logger = EbpfLogger::init(object).context("cannot read what the programs log")?;
         let handshake: &mut Xdp =
             object.program_mut("shedder_handshake").context("the object has no handshake")?.try_into()?;
@@ -177,7 +187,7 @@ impl Generation<'_> {
         }
         fault::point()?;
         let object = loader.load(OBJECT).map_err(explain)?;
-        let mut programs = Programs::Loaded(object);
+        let mut programs = Programs::Loaded(object, form_for(&policy));
         undisturbed(|| programs.ingress()?.load().map_err(anyhow::Error::from))?;
         undisturbed(|| programs.egress()?.load().map_err(anyhow::Error::from))?;
         let path = |way| self.pins.program(self.number, way, slot);

@@ -74,6 +74,7 @@ pub(super) fn compile(config: &Config, slots: &[u8], key: HashKey, tick: Duratio
     flag(!config.services.is_empty(), Policy::SERVICES);
     flag(!config.lifelines.is_empty(), Policy::LIFELINES);
     flag(config.services.iter().any(|service| service.signal.is_passive()), Policy::MEASURED);
+    flag(!prefixes.is_empty(), Policy::PREFIXES);
 
     let (mut keys4, mut keys6) = (Vec::new(), Vec::new());
     let (mut rules4, mut rules6) = (Vec::new(), Vec::new());

@@ -10,7 +10,7 @@ mod random;
 pub use named::{Named, named, named_frames};
 pub use random::{random_frame, random_well_formed};
 
-use crate::walk::{Address, Packet, Position, Tcp, Transport, Udp, Walk};
+use crate::walk::{Address, Packet, Position, Protocol, Tcp, Transport, Walk};
 use std::vec;
 use std::vec::Vec;
 
@@ -202,7 +202,7 @@ impl Frame {
             }
         };
         let (transport, position) = if self.is_later_fragment() {
-            (Transport::Other, Position::default())
+            (Transport::OTHER, Position::default())
         } else {
             (self.segment.transport(), self.segment.position(self.transport_at() as u32))
         };
@@ -335,33 +335,37 @@ impl Segment {
 
     fn transport(&self) -> Transport {
         match self {
-            Segment::Tcp { source, destination, flags, data, .. } => Transport::Tcp(Tcp {
+            Segment::Tcp { source, destination, flags, data, .. } => Transport {
+                protocol: Protocol::Tcp,
                 source_port: *source,
                 destination_port: *destination,
                 flags: *flags,
-                has_payload: !data.is_empty(),
-            }),
-            Segment::Udp { source, destination, data } => Transport::Udp(Udp {
+                payload: data.len() as u32,
+                quic_initial: false,
+            },
+            Segment::Udp { source, destination, data } => Transport {
+                protocol: Protocol::Udp,
                 source_port: *source,
                 destination_port: *destination,
+                flags: 0,
+                payload: 0,
                 quic_initial: match data[..] {
                     [first, 0, 0, 0, 1, ..] => first >> 4 == 0xc,
                     [first, 0x6b, 0x33, 0x43, 0xcf, ..] => first >> 4 == 0xd,
                     _ => false,
                 },
-            }),
-            Segment::Icmp(..) | Segment::Other(..) => Transport::Other,
+            },
+            Segment::Icmp(..) | Segment::Other(..) => Transport::OTHER,
         }
     }
 
     /// Where the segment, which begins `at` bytes into the frame, is in its streams.
     fn position(&self, at: u32) -> Position {
         match self {
-            Segment::Tcp { options, data, .. } => Position {
+            Segment::Tcp { options, .. } => Position {
                 sequence: 1,
                 acknowledgement: 1,
                 payload_at: at + 20 + 4 * u32::from(*options),
-                payload: data.len() as u32,
             },
             _ => Position::default(),
         }
