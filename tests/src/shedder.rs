@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// Names the binary to test, in place of the workspace's own.
 pub const BINARY: &str = "SHEDDER_BIN";
 
+/// Names the binary of an earlier build, to be tested with the one under test.
+pub const PREVIOUS: &str = "SHEDDER_PREVIOUS_BIN";
+
 /// The binary under test: the one that [`BINARY`] names, else the workspace's, built now if it is not up to date.
 ///
 /// # Panics
