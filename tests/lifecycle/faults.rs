@@ -155,6 +155,9 @@ fn what_adopts_and_dies_at_any_step_never_loses_a_kill_and_is_no_obstacle() {
         // Each finds what the last one left.
         let output = faulty.attach(&format!("die:{step}"), if step % 2 == 0 { ONE } else { OTHER });
         assert!(matches!(output.status.code(), Some(0 | DIED)), "step {step}: {output:?}");
+        // The one that is noted, one of which programs may be in force, and what this one left.
+        let generations = fs::read_dir(faulty.shedder.pins().join("policy")).unwrap().count();
+        assert!(generations <= 3, "what died has left {generations} generations");
         // Whatever was done of it, the programs are shedder's, and obey: also to a person who asks at this moment.
         faulty.shedder.ok(&["kill"]);
         met(&output, step)
