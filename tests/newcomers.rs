@@ -222,7 +222,7 @@ fn a_spoofed_source_cannot_become_proven() {
             duration: Duration::from_millis(200),
             cpu: None,
         };
-        assert!(Sender::start(&network.client, plan).unwrap().finish().unwrap() > 0);
+        Sender::start(&network.client, plan).unwrap().finish().unwrap();
     };
     let left = || attached.counters().egress[Admitted as usize].packets;
 

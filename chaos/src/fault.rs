@@ -37,6 +37,12 @@ pub(crate) enum Fault {
     LosePins,
     /// The interface has another name for so long.
     Rename(Duration),
+    /// The interface is down for so long.
+    Down(Duration),
+    /// The interface is deleted and made again: before the daemon can notice, or after. Without a daemon, one starts then.
+    MakeAgain {
+        at_once: bool,
+    },
     Kill {
         total: bool,
         lasting: Option<Duration>,
@@ -56,7 +62,7 @@ impl Fault {
     pub(crate) fn choose(random: &mut Random, world: &World<'_>) -> Fault {
         loop {
             let soon = Duration::from_millis(random.below(300) as u64);
-            let fault = match random.below(22) {
+            let fault = match random.below(24) {
                 0 | 1 => Fault::Crash,
                 2 => Fault::Stop,
                 3 => Fault::Continue,
@@ -76,6 +82,8 @@ impl Fault {
                 18 => Fault::CommandCrash { kill: random.below(2) == 0, after: soon / 10 },
                 19 => Fault::Reloads(soon / 3),
                 20 => Fault::Rename(soon),
+                21 => Fault::Down(soon),
+                22 => Fault::MakeAgain { at_once: random.below(2) == 0 },
                 _ if random.below(2) == 0 => Fault::Shed(10 + random.below(80) as u32),
                 _ => Fault::Auto,
             };
@@ -97,11 +105,13 @@ impl Fault {
             | Fault::ReloadAndCrash(_)
             | Fault::Rename(_)
             | Fault::LosePins => matches!(world.daemon, Daemon::Alive(_)),
+            Fault::MakeAgain { .. } => !matches!(world.daemon, Daemon::Stopped { .. }),
             Fault::Continue => matches!(world.daemon, Daemon::Stopped { .. }),
             Fault::Start | Fault::StartAndCrash(_) | Fault::Attach | Fault::AttachAndCrash(_) => {
                 matches!(world.daemon, Daemon::Dead { .. })
             }
-            Fault::Kill { .. }
+            Fault::Down(_)
+            | Fault::Kill { .. }
             | Fault::Resume
             | Fault::CommandCrash { .. }
             | Fault::Shed(_)
@@ -123,6 +133,13 @@ impl fmt::Display for Fault {
             Fault::Reload => f.write_str("another configuration"),
             Fault::Reloads(apart) => write!(f, "three other configurations, {apart:?} apart"),
             Fault::Rename(after) => write!(f, "the interface is renamed, and back after {after:?}"),
+            Fault::Down(after) => write!(f, "the interface goes down, and up after {after:?}"),
+            Fault::MakeAgain { at_once: true } => {
+                f.write_str("the interface is deleted and made again at once")
+            }
+            Fault::MakeAgain { at_once: false } => {
+                f.write_str("the interface is deleted, and made again when that is noticed")
+            }
             Fault::ReloadMistakes => f.write_str("a configuration with mistakes"),
             Fault::ReloadAndCrash(after) => {
                 write!(f, "another configuration, and the daemon is killed after {after:?}")

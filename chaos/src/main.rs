@@ -1,6 +1,9 @@
 //! Faults at random, under traffic, and what must hold all the while: `cargo xtask chaos`.
 
+mod account;
 mod fault;
+mod gaps;
+mod interface;
 mod kill;
 mod round;
 mod world;
@@ -12,7 +15,7 @@ use shedder_tests::{interrupt, privileged};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Injects faults into a daemon, its pins and its commands at random, under real traffic and a running loop, and checks all the
+/// Injects faults into a daemon, its pins, its interface and its commands at random, under real traffic and a running loop, and checks all the
 /// while that there is no gap, no lost kill, no stale shedding, and no unexplained packet. Needs root.
 #[derive(Parser)]
 #[command(name = "cargo xtask chaos", bin_name = "cargo xtask chaos")]

@@ -1,6 +1,8 @@
 //! A round: a network, faults at random, and what must hold.
 
+use crate::account::{Counts, counted};
 use crate::fault::Fault;
+use crate::interface::MadeAgain;
 use crate::world::{Daemon, LEASE, World};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -8,7 +10,6 @@ use shedder_tests::flood::now;
 use shedder_tests::interrupt;
 use shedder_tests::netns::Network;
 use shedder_tests::random::Random;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -24,9 +25,10 @@ pub(crate) struct Tally {
     /// Datagrams that were offered, of sources that are denied and others.
     datagrams: u64,
     /// Packets that the programs counted, by reason.
-    counted: BTreeMap<String, u64>,
+    counted: Counts,
     /// Seconds in which a kill was in force.
     killed: f64,
+    made_again: MadeAgain,
 }
 
 impl Tally {
@@ -36,6 +38,7 @@ impl Tally {
         self.checks += other.checks;
         self.datagrams += other.datagrams;
         self.killed += other.killed;
+        self.made_again.add(&other.made_again);
         for (reason, count) in &other.counted {
             *self.counted.entry(reason.clone()).or_default() += count;
         }
@@ -44,13 +47,17 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { rounds, faults, checks, datagrams, counted, killed } = self;
+        let Tally { rounds, faults, checks, datagrams, counted, killed, made_again } = self;
         let counted: Vec<String> =
             counted.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         write!(
             f,
             "all held: {faults} faults in {rounds} rounds, {checks} checks, {datagrams} datagrams offered, {killed:.1} s of kills; \
-             counted: {}",
+             the interface was made again {} times and attached by a running daemon within {:.2} s, and {} frames met no \
+             program until then; counted: {}",
+            made_again.times,
+            made_again.longest.as_secs_f64(),
+            made_again.unseen,
             counted.join(", ")
         )
     }
@@ -63,7 +70,6 @@ impl fmt::Display for Tally {
 pub(crate) fn play(seed: u64, length: Duration) -> Result<Tally> {
     let network = Network::new("chaos")?;
     let mut world = World::new(&network)?;
-    let before = (world.sent()?, counted(&world.status()?));
     world.begin(seed, length + SLACK)?;
     let mut random = Random::new(seed);
     let mut tally = Tally { rounds: 1, ..Tally::default() };
@@ -76,7 +82,7 @@ pub(crate) fn play(seed: u64, length: Duration) -> Result<Tally> {
         let held = world.inject(fault).and_then(|()| {
             std::thread::sleep(pause);
             check(&world)?;
-            explain(&world, &before).map(drop)
+            world.account.explain(&world).map(drop)
         });
         held.with_context(|| format!("after: {fault}; the daemon's last words:\n{}", world.log()))?;
         tally.faults += 1;
@@ -89,7 +95,8 @@ pub(crate) fn play(seed: u64, length: Duration) -> Result<Tally> {
     let traffic = world.traffic()?;
     tally.datagrams =
         [&traffic.denied, &traffic.allowed, &traffic.outward].map(|way| way.offered()).iter().sum();
-    tally.counted = explain(&world, &before)?;
+    tally.counted = world.account.explain(&world)?;
+    tally.made_again = world.made_again;
     world.end()?;
     Ok(tally)
 }
@@ -97,14 +104,16 @@ pub(crate) fn play(seed: u64, length: Duration) -> Result<Tally> {
 /// What must hold at any time.
 fn check(world: &World<'_>) -> Result<()> {
     let traffic = world.traffic()?;
-    let got = traffic.denied.arrivals().total();
+    let denied = traffic.denied.arrivals();
+    ensure!(denied.overflowed == 0, "this machine is too busy: the receiver's buffer is full");
+    let got = world.gaps.arrived_outside(&denied, Duration::ZERO, Duration::MAX);
     ensure!(got == 0, "a gap: {got} datagrams of a denied source arrived");
 
     let moment = now();
     for (way, arrivals) in [("in", traffic.allowed.arrivals()), ("out", traffic.outward.arrivals())] {
         ensure!(arrivals.overflowed == 0, "this machine is too busy: the receiver's buffer is full");
         for (from, until) in world.switch.held(moment) {
-            let passed = arrivals.between(from, until);
+            let passed = world.gaps.arrived_outside(&arrivals, from, until);
             ensure!(
                 passed == 0,
                 "a kill lost: {passed} datagrams went {way} while it was in force, for {:?} until {:?} ago",
@@ -143,29 +152,4 @@ fn is_not_stale(world: &World<'_>, status: &Value) -> Result<()> {
     let later = world.status()?;
     ensure!(shed(status) == shed(&later), "stale shedding: {:?} after the daemon's end", since.elapsed());
     Ok(())
-}
-
-/// What arrived, by reason.
-fn counted(status: &Value) -> BTreeMap<String, u64> {
-    let reasons = status["interfaces"][0]["ingress"]["reasons"].as_object();
-    let packets = |cell: &Value| cell["packets"].as_u64().unwrap_or_default();
-    reasons.into_iter().flatten().map(|(reason, cell)| (reason.clone(), packets(cell))).collect()
-}
-
-/// Every frame that was sent to the host since `before` was counted under a reason, once. Answers with the counts.
-fn explain(
-    world: &World<'_>,
-    (sent_before, counted_before): &(u64, BTreeMap<String, u64>),
-) -> Result<BTreeMap<String, u64>> {
-    // Both are read while traffic goes on: what was sent before one reading is counted by the next.
-    let total = |counted: &BTreeMap<String, u64>| counted.values().sum::<u64>();
-    let least = world.sent()? - sent_before;
-    let counted_now = counted(&world.status()?);
-    let most = world.sent()? - sent_before;
-    let counted = total(&counted_now) - total(counted_before);
-    ensure!(
-        (least..=most).contains(&counted),
-        "unexplained packets: from {least} to {most} were sent, and {counted} were counted: {counted_now:?}"
-    );
-    Ok(counted_now)
 }

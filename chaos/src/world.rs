@@ -1,13 +1,16 @@
 //! A host under traffic with shedder on it, and what has been done to it.
 
+use crate::account::Account;
 use crate::fault::Fault;
+use crate::gaps::Gaps;
+use crate::interface::MadeAgain;
 use crate::kill::Switch;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use shedder_tests::flood::now;
 use shedder_tests::load::{Arrivals, Load, Plan, Stream};
-use shedder_tests::netns::{Network, ip};
+use shedder_tests::netns::Network;
 use shedder_tests::process::Process;
 use shedder_tests::server::{self, Server};
 use shedder_tests::shedder::Shedder;
@@ -40,7 +43,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(1);
 const WEB: u16 = 8080;
 
 /// What a healthy daemon or command needs at most on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The daemon, as it was left.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ pub(crate) enum Daemon {
 /// A host under traffic.
 #[derive(Debug)]
 pub(crate) struct World<'a> {
-    network: &'a Network,
+    pub(crate) network: &'a Network,
     shedder: Shedder<'a>,
     pub(crate) daemon: Daemon,
     pub(crate) switch: Switch,
@@ -61,6 +64,9 @@ pub(crate) struct World<'a> {
     pub(crate) is_overridden: bool,
     configurations: u64,
     traffic: Option<Flows>,
+    pub(crate) account: Account,
+    pub(crate) gaps: Gaps,
+    pub(crate) made_again: MadeAgain,
     _server: Server,
 }
 
@@ -70,7 +76,10 @@ pub(crate) struct Flows {
     pub(crate) denied: Traffic,
     pub(crate) allowed: Traffic,
     pub(crate) outward: Traffic,
-    _load: Load,
+    /// None while it is paused.
+    load: Option<Load>,
+    seed: u64,
+    end: Instant,
 }
 
 impl<'a> World<'a> {
@@ -86,7 +95,7 @@ impl<'a> World<'a> {
             backlog: 128,
         };
         let server = Server::start(&network.server, options)?;
-        Ok(World {
+        let mut world = World {
             network,
             shedder,
             daemon: Daemon::Alive(daemon),
@@ -94,8 +103,13 @@ impl<'a> World<'a> {
             is_overridden: false,
             configurations: 0,
             traffic: None,
+            account: Account::default(),
+            gaps: Gaps::default(),
+            made_again: MadeAgain::default(),
             _server: server,
-        })
+        };
+        world.account = Account::open(&world)?;
+        Ok(world)
     }
 
     /// Starts traffic for so long: datagrams both ways, and a service that is asked for twice what it can do.
@@ -107,6 +121,11 @@ impl<'a> World<'a> {
     /// The traffic that has begun.
     pub(crate) fn traffic(&self) -> Result<&Flows> {
         self.traffic.as_ref().context("no traffic has begun")
+    }
+
+    /// The same, to be paused and resumed.
+    pub(crate) fn flows(&mut self) -> Result<&mut Flows> {
+        self.traffic.as_mut().context("no traffic has begun")
     }
 
     /// Lets it happen. An error where shedder does not do what it has to.
@@ -157,12 +176,9 @@ impl<'a> World<'a> {
                 }
                 Ok(())
             }
-            Fault::Rename(after) => {
-                let (server, name) = (&self.network.server, &self.network.link().interface);
-                ip(server, &format!("link set {name} name renamed0\n"))?;
-                std::thread::sleep(after);
-                ip(server, &format!("link set renamed0 name {name}\n"))
-            }
+            Fault::Rename(after) => self.rename(after),
+            Fault::Down(after) => self.put_down(after),
+            Fault::MakeAgain { at_once } => self.make_again(at_once),
             Fault::ReloadMistakes => self.reload("interfaces = 7\n"),
             Fault::ReloadAndCrash(after) => {
                 self.configurations += 1;
@@ -251,7 +267,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn start(&mut self) -> Result<()> {
+    pub(crate) fn start(&mut self) -> Result<()> {
         self.daemon = Daemon::Alive(self.shedder.ready_daemon(&configuration(self.configurations))?);
         Ok(())
     }
@@ -339,27 +355,57 @@ impl Flows {
     fn start(network: &Network, seed: u64, lasting: Duration) -> Result<Flows> {
         let link = network.link();
         let from = |third| [IpAddr::from(link.source_v4(third, 9))];
+        let mut flows = Flows {
+            denied: Traffic::inward(network, link, &from(9), 4001, 1_000)?,
+            allowed: Traffic::inward(network, link, &from(2), 4002, 500)?,
+            outward: Traffic::outward_of_both_families(network, link, 4003, 500)?,
+            load: None,
+            seed,
+            end: Instant::now() + lasting,
+        };
+        flows.ask(network)?;
+        Ok(flows)
+    }
+
+    /// Asks the service for twice what it can do, until the end.
+    fn ask(&mut self, network: &Network) -> Result<()> {
+        let (link, epoch) = (network.link(), Instant::now());
         let stream = Stream {
             sources: (1..=100).map(|host| link.source_v4(1, host).into()).collect(),
             rate: 500.0,
             arrivals: Arrivals::Poisson,
             from: Duration::ZERO,
-            until: lasting,
+            until: self.end.saturating_duration_since(epoch),
         };
         let plan = Plan {
             target: (link.server_v4(), WEB).into(),
-            epoch: Instant::now(),
+            epoch,
             timeout: Duration::from_millis(500),
             outstanding: 1_000,
-            seed,
+            seed: self.seed,
             streams: vec![stream],
         };
-        Ok(Flows {
-            denied: Traffic::inward(network, link, &from(9), 4001, 1_000)?,
-            allowed: Traffic::inward(network, link, &from(2), 4002, 500)?,
-            outward: Traffic::outward_of_both_families(network, link, 4003, 500)?,
-            _load: Load::start(&network.client, plan)?,
-        })
+        self.load = Some(Load::start(&network.client, plan)?);
+        Ok(())
+    }
+
+    /// Sends nothing more until it is resumed.
+    pub(crate) fn pause(&mut self) {
+        self.load = None;
+        [&mut self.denied, &mut self.allowed, &mut self.outward].into_iter().for_each(Traffic::pause);
+    }
+
+    /// Sends datagrams again, and nothing else.
+    pub(crate) fn resume_datagrams(&mut self, network: &Network) -> Result<()> {
+        self.denied.resume(&network.client)?;
+        self.allowed.resume(&network.client)?;
+        self.outward.resume(&network.server)
+    }
+
+    /// All of it is on its way again.
+    pub(crate) fn resume(&mut self, network: &Network) -> Result<()> {
+        self.resume_datagrams(network)?;
+        self.ask(network)
     }
 }
 

@@ -4,6 +4,7 @@ mod attach;
 mod faults;
 mod foreign;
 mod interface;
+mod memory;
 mod mode;
 mod pins;
 mod posture;

@@ -1,42 +1,61 @@
 //! Too little of something while attaching: refused whole, and nothing half attached.
 
-use crate::{BARE, DENY, FAILED, denied, status, xdp_program};
+use crate::{BARE, DENY, FAILED, NOT_ATTACHED, denied, status, xdp_program};
 use nix::sys::resource::{Resource, setrlimit};
 use shedder_tests::flood::now;
 use shedder_tests::netns::Network;
 use shedder_tests::shedder::Shedder;
 use shedder_tests::{bpf, privileged};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::process::Output;
+use std::process::Command;
 
-/// Runs a command that may have no more than this of a resource.
-fn run_with(shedder: &Shedder<'_>, resource: Resource, limit: u64, arguments: &[&str]) -> Output {
-    let mut command = shedder.command(arguments);
-    // SAFETY: between fork and exec it makes one system call.
-    unsafe { command.pre_exec(move || Ok(setrlimit(resource, limit, limit)?)) };
-    command.output().unwrap()
+/// Attaches with ever more of a resource.
+fn limited(
+    shedder: &Shedder<'_>,
+    resource: Resource,
+    limits: impl Iterator<Item = u64>,
+) -> impl Iterator<Item = (String, Command)> {
+    let config = shedder.config(DENY);
+    limits.map(move |limit| {
+        let mut command = shedder.command(&["attach", "--config", config.to_str().unwrap()]);
+        // SAFETY: between fork and exec it makes one system call.
+        unsafe { command.pre_exec(move || Ok(setrlimit(resource, limit, limit)?)) };
+        (format!("{resource:?} {limit}"), command)
+    })
 }
 
-/// Attaches with ever more of a resource until it is enough; before that, nothing changes.
-fn until_enough(shedder: &Shedder<'_>, resource: Resource, limits: impl Iterator<Item = u64>) {
+/// Makes these attempts to attach until one succeeds, each with more of something than the one before. Each other is refused
+/// whole, and says why.
+pub(crate) fn until_enough(shedder: &Shedder<'_>, attempts: impl Iterator<Item = (String, Command)>) {
     let network = shedder.network();
-    let config = shedder.config(DENY);
-    let attach = ["attach", "--config", config.to_str().unwrap()];
-    for (refused, limit) in limits.enumerate() {
+    let mut refusals = BTreeMap::<String, u32>::new();
+    let mut ended = 0;
+    for (what, mut command) in attempts {
         let before = (bpf::objects_under(shedder.pins()).unwrap(), xdp_program(network, "veth0"));
-        let output = run_with(shedder, resource, limit, &attach);
+        let output = command.output().unwrap();
         if output.status.success() {
-            assert!(refused > 0, "the least was enough");
+            println!("{ended} ended, then enough with {what}; refused: {refusals:#?}");
+            assert!(ended > 0 || !refusals.is_empty(), "the least was enough");
             return;
         }
         if output.status.code().is_none() {
-            // It was ended for want of memory, and could take nothing back: what is in force is as it was.
-            assert_eq!(xdp_program(network, "veth0"), before.1, "{resource:?} {limit}: {output:?}");
+            // It was ended for want of memory, and could take nothing back: what was held is held, by it or as before.
+            ended += 1;
+            if before.1.is_some() {
+                assert!(xdp_program(network, "veth0").is_some(), "{what}: {output:?}");
+            } else {
+                let cleared = shedder.run(&["detach"]);
+                assert!(matches!(cleared.status.code(), Some(0 | NOT_ATTACHED)), "{what}: {cleared:?}");
+            }
             continue;
         }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        assert_eq!(output.status.code(), Some(FAILED), "{what}: {said}");
         let after = (bpf::objects_under(shedder.pins()).unwrap(), xdp_program(network, "veth0"));
-        assert_eq!(after, before, "{resource:?} {limit}: {output:?}");
+        assert_eq!(after, before, "{what}: {said}");
+        *refusals.entry(said).or_default() += 1;
     }
     panic!("nothing was enough");
 }
@@ -52,9 +71,10 @@ fn too_few_descriptors_or_too_little_memory_refuse_an_attachment_whole() {
         if what_is_there {
             shedder.attach(BARE);
         }
-        until_enough(&shedder, Resource::RLIMIT_NOFILE, (6..).step_by(4));
+        until_enough(&shedder, limited(&shedder, Resource::RLIMIT_NOFILE, (6..).step_by(4)));
         shedder.attach(BARE);
-        until_enough(&shedder, Resource::RLIMIT_AS, (16..).step_by(8).map(|megabytes| megabytes << 20));
+        let limits = (16..).step_by(8).map(|megabytes| megabytes << 20);
+        until_enough(&shedder, limited(&shedder, Resource::RLIMIT_AS, limits));
         shedder.ok(&["kill"]);
         shedder.ok(&["detach"]);
         assert!(!shedder.pins().exists());

@@ -151,10 +151,12 @@ impl Network {
         ip(server, &links.iter().map(server_routes).collect::<String>())
     }
 
-    /// Gives the server's ends again what they lose where they go down: their routes.
+    /// Gives the server's ends again what they lose where they go down: addresses, neighbours and routes.
     pub fn restore(&self) -> Result<()> {
-        let routes = self.links.iter().map(server_routes).collect::<String>();
-        ip(&self.server, &routes.replace("route add", "route replace"))
+        let lines = |link| {
+            server_end(link, &self.options) + &server_routes(link).replace("route add", "route replace")
+        };
+        ip(&self.server, &self.links.iter().map(lines).collect::<String>())
     }
 
     /// The first link.
@@ -263,17 +265,21 @@ fn server_side(link: &Link, client: &Namespace, options: &Options) -> String {
     let (server_mac, client_mac) = (mac(link.server_mac()), mac(link.client_mac()));
     let Options { mtu, queues, .. } = options;
     let queues = format!("numtxqueues {queues} numrxqueues {queues}");
-    let end = end(
-        interface,
-        (link.server_v4(), link.server_v6()),
-        (link.client_v4(), link.client_v6(), &client_mac),
-        options.resolve,
-    );
+    let end = server_end(link, options);
     format!(
         "link set lo up\n\
          link add {interface} address {server_mac} mtu {mtu} {queues} \
            type veth peer name {interface} address {client_mac} mtu {mtu} {queues} netns {peer}\n\
          {end}"
+    )
+}
+
+fn server_end(link: &Link, options: &Options) -> String {
+    end(
+        &link.interface,
+        (link.server_v4(), link.server_v6()),
+        (link.client_v4(), link.client_v6(), &mac(link.client_mac())),
+        options.resolve,
     )
 }
 
@@ -288,8 +294,8 @@ fn end(
     let (arp, addresses) = if resolve { ("on", "eui64") } else { ("off", "none") };
     let mut lines = format!(
         "link set {interface} arp {arp} addrgenmode {addresses} up\n\
-         address add {own_v4}/16 dev {interface} noprefixroute\n\
-         address add {own_v6}/64 dev {interface} nodad noprefixroute\n"
+         address replace {own_v4}/16 dev {interface} noprefixroute\n\
+         address replace {own_v6}/64 dev {interface} nodad noprefixroute\n"
     );
     if !resolve {
         for peer in [IpAddr::from(peer_v4), IpAddr::from(peer_v6)] {

@@ -12,6 +12,12 @@ use std::time::{Duration, Instant};
 /// Names the binary to test, in place of the workspace's own.
 pub const BINARY: &str = "SHEDDER_BIN";
 
+/// Names the binary of an earlier build, to be tested with the one under test.
+pub const PREVIOUS: &str = "SHEDDER_PREVIOUS_BIN";
+
+/// For a daemon that must come up: also where all of the machine is emulated.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// The binary under test: the one that [`BINARY`] names, else the workspace's, built now if it is not up to date.
 ///
 /// # Panics
@@ -114,7 +120,7 @@ impl<'a> Shedder<'a> {
         let mut daemon = self
             .network
             .start("daemon", self.command(&["run", "--config", config.to_str().context("a path")?]))?;
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while !self.status().is_some_and(|status| status.contains("\"alive\":true")) {
             let ended = daemon.ended()?;
             ensure!(ended.is_none(), "the daemon ended ({ended:?}): {}", daemon.output());
@@ -130,7 +136,7 @@ impl<'a> Shedder<'a> {
         let config = self.config(config);
         let command = self.command(&["run", "--config", config.to_str().context("a path")?]);
         let mut daemon = self.network.start("daemon", command)?;
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while !endpoint::is_ready(&self.network.server) {
             let ended = daemon.ended()?;
             ensure!(ended.is_none(), "the daemon ended ({ended:?}): {}", daemon.output());

@@ -2,7 +2,7 @@
 
 use crate::flood::{Arrivals, Plan, Receiver, Sender, now};
 use crate::frame::{Ethernet, udp};
-use crate::netns::{Link, Network};
+use crate::netns::{Link, Namespace, Network};
 use crate::wait::until;
 use anyhow::Result;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -11,7 +11,11 @@ use std::time::Duration;
 /// Traffic under way. Dropped, it ends.
 #[derive(Debug)]
 pub struct Traffic {
-    sender: Sender,
+    plan: Plan,
+    /// None while it is paused.
+    sender: Option<Sender>,
+    /// Offered by senders before this one.
+    offered_before: u64,
     receiver: Receiver,
 }
 
@@ -40,8 +44,7 @@ impl Traffic {
         });
         // Before the sender: else the server would answer that nobody listens.
         let receiver = Receiver::start(&network.server, everywhere(port))?;
-        let plan = plan(link, frames.collect(), rate, 0);
-        Ok(Traffic { sender: Sender::start(&network.client, plan)?, receiver })
+        Traffic::start(&network.client, plan(link, frames.collect(), rate, 0), receiver)
     }
 
     /// From the client's own addresses of both families, in turn.
@@ -60,13 +63,33 @@ impl Traffic {
             udp(ethernet, SocketAddr::new(server, port), SocketAddr::new(client, port), b"outward")
         });
         let receiver = Receiver::start(&network.client, everywhere(port))?;
-        let plan = plan(link, frames.to_vec(), rate, 1);
-        Ok(Traffic { sender: Sender::start(&network.server, plan)?, receiver })
+        Traffic::start(&network.server, plan(link, frames.to_vec(), rate, 1), receiver)
+    }
+
+    fn start(host: &Namespace, plan: Plan, receiver: Receiver) -> Result<Traffic> {
+        let sender = Some(Sender::start(host, plan.clone())?);
+        Ok(Traffic { plan, sender, offered_before: 0, receiver })
+    }
+
+    /// Sends no more until it is resumed, and has nothing on its way when this returns. Where the interface was deleted,
+    /// that has ended it already.
+    pub fn pause(&mut self) {
+        if let Some(mut sender) = self.sender.take() {
+            let _ = sender.end();
+            self.offered_before += sender.offered();
+        }
+    }
+
+    /// Sends again, from `host`, which is the one that sent before.
+    pub fn resume(&mut self, host: &Namespace) -> Result<()> {
+        self.pause();
+        self.sender = Some(Sender::start(host, self.plan.clone())?);
+        Ok(())
     }
 
     /// Datagrams that were given to the kernel so far, those included that it would not take.
     pub fn offered(&self) -> u64 {
-        self.sender.sent() + self.sender.refused()
+        self.offered_before + self.sender.as_ref().map_or(0, Sender::offered)
     }
 
     /// Waits until some more have been offered.
@@ -110,9 +133,10 @@ impl Traffic {
         arrivals.between(start, now())
     }
 
-    /// Ends it, waits for what is under way, and returns how many the kernel took and what arrived of them.
-    pub fn finish(self) -> Result<(u64, Arrivals)> {
-        let sent = self.sender.stop()?;
+    /// Ends it, waits for what is under way, and returns how many the kernel took since it was last resumed, and what
+    /// arrived of all.
+    pub fn finish(mut self) -> Result<(u64, Arrivals)> {
+        let sent = self.sender.take().map_or(Ok(0), Sender::stop)?;
         let mut seen = self.receiver.total();
         until("the receiver to be done", || {
             std::thread::sleep(Duration::from_millis(20));

@@ -3,14 +3,12 @@
 //! The benchmark is a program of its own because it has programs of its own in the kernel, which take the toolchain of the
 //! programs to build.
 
-use crate::profile_folder;
 use crate::steps::{Steps, cargo, quiet};
-use crate::toolchain::{self, TOOLS};
-use anyhow::{Context, Result, ensure};
+use crate::{profile_folder, revision};
+use anyhow::{Context, Result};
 use shedder_tests::shedder::BINARY;
-use std::env;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// Names the lab's program to the benchmark.
@@ -33,7 +31,7 @@ pub(crate) struct Options {
 /// Measures this `shedder`, and one of another revision where there is one. Returns only where that cannot be.
 pub(crate) fn run(root: &Path, shedder: &Path, options: &Options) -> Result<()> {
     let against = options.against.as_deref();
-    let mut steps = Steps::new(if against.is_some() { 3 } else { 1 });
+    let mut steps = Steps::new(1 + against.map_or(0, |_| revision::STEPS));
     let mut build = cargo();
     build
         .args(["build", "--release", "--package", "shedder-bench", "--package", "shedder-lab"])
@@ -50,33 +48,7 @@ pub(crate) fn run(root: &Path, shedder: &Path, options: &Options) -> Result<()> 
         command.args(["--only", part]);
     }
     if let Some(revision) = against {
-        command.arg("--against").arg(other(root, revision, &mut steps)?);
+        command.arg("--against").arg(revision::build(root, revision, &mut steps)?);
     }
     Err(command.exec()).with_context(|| format!("starting {}", bench.display()))
-}
-
-/// Builds shedder of another revision, in a work tree of its own below `target`, and returns the binary's path.
-fn other(root: &Path, revision: &str, steps: &mut Steps) -> Result<PathBuf> {
-    let mut resolve = Command::new("git");
-    resolve.args(["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{revision}^{{commit}}")]);
-    let resolved = resolve.output().context("`git` does not start")?;
-    ensure!(resolved.status.success(), "there is no revision {revision}");
-    let commit = String::from_utf8(resolved.stdout).context("the name of a commit")?;
-    let tree = root.join("target/bench/against");
-    let mut check_out = Command::new("git");
-    if tree.join(".git").exists() {
-        check_out.arg("-C").arg(&tree).args(["checkout", "--quiet", "--detach", commit.trim()]);
-    } else {
-        check_out.args(["worktree", "add", "--force", "--quiet", "--detach"]).arg(&tree).arg(commit.trim());
-    }
-    steps.run(&format!("check out {revision}"), &mut check_out)?;
-    let mut build = cargo();
-    toolchain::isolate(&mut build);
-    build.current_dir(&tree).args(["build", "--release", "--package", "shedder"]).args(quiet());
-    // The tools are here, and it looks for them there.
-    let path = env::var_os("PATH").unwrap_or_default();
-    let tools = [root.join(TOOLS).join("bin")].into_iter().chain(env::split_paths(&path));
-    build.env("PATH", env::join_paths(tools).context("a path")?);
-    steps.run(&format!("compile shedder of {revision}"), &mut build)?;
-    Ok(tree.join("target/release/shedder"))
 }

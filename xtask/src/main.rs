@@ -1,14 +1,16 @@
-//! The tasks of this repository: `cargo xtask setup | build | check | test | fuzz | kernels | bench | chaos | demo | lab`.
+//! The tasks of this repository: `cargo xtask setup | build | check | test | fuzz | kernels | upgrade | bench | chaos | demo | lab`.
 
 mod bench;
 mod demo;
 mod fuzz;
 mod kernels;
+mod revision;
 mod setup;
 mod steps;
 mod tally;
 mod tool;
 mod toolchain;
+mod upgrade;
 mod verify;
 
 use std::env;
@@ -53,6 +55,12 @@ enum Task {
         /// Packages of other kernels, in place of the newest of each series in the archive.
         #[arg(value_name = "FILE.deb")]
         packages: Vec<PathBuf>,
+    },
+    /// Take over from a build of each of these revisions, and give back to it, under traffic with a kill set. Needs root.
+    Upgrade {
+        /// Commits, tags or branches.
+        #[arg(value_name = "REV", required = true)]
+        revisions: Vec<String>,
     },
     /// Play an overload without shedder and with it, a kill and a resume, in a minute. Needs root.
     Demo {
@@ -109,6 +117,11 @@ fn run(task: &Task, root: &Path) -> Result<()> {
         Task::Test => verify::test(root),
         Task::Fuzz { targets, lasting, keep } => fuzz::run(root, targets, *lasting, *keep),
         Task::Kernels { packages } => kernels::run(root, packages),
+        Task::Upgrade { revisions } => {
+            setup::programs(root)?;
+            setup::network()?;
+            upgrade::run(root, &build()?, revisions)
+        }
         Task::Demo { overload } => {
             setup::programs(root)?;
             setup::network()?;

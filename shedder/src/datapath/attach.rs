@@ -107,6 +107,14 @@ impl Datapath {
         let compiled = compile(config, &slots, key, sys::coarse_tick());
         // Behind what a run that died left, of which programs may be in force.
         let number = self.pins.last_generation()? + 1;
+        if let Some(state) = &state {
+            let mut in_force = self.behind_links()?;
+            for target in &targets {
+                let filter = Filter::find(target.index, state.owner());
+                in_force.extend(filter.context("cannot read the filters on the way out")?.map(|f| f.program));
+            }
+            self.pins.remove_dead_policies(state.meta().read(0).generation, &in_force)?;
+        }
         let generation = Generation { number, compiled: &compiled, pins: &self.pins };
 
         let mut retired = Vec::new();
@@ -191,9 +199,7 @@ impl Datapath {
     /// Refuses interfaces that another XDP program holds, before anything is loaded: a daemon whose interface was taken
     /// meanwhile asks again five times a second.
     fn refuse_taken(&self, targets: &[Target]) -> Result<()> {
-        let behind = |pin: PathBuf| sys::link_state(sys::get_pinned(&pin).ok()?.as_fd()).ok();
-        let links = entries(&self.pins.links())?;
-        let own: Vec<u32> = links.into_iter().filter_map(behind).map(|link| link.program).collect();
+        let own = self.behind_links()?;
         for target in targets {
             let found =
                 netlink::xdp_on(target.index).context("cannot ask for the XDP program that is there")?;
@@ -202,6 +208,12 @@ impl Datapath {
             }
         }
         Ok(())
+    }
+
+    /// The ids of the programs behind the links that are pinned.
+    fn behind_links(&self) -> Result<Vec<u32>> {
+        let program = |pin: PathBuf| Some(sys::link_state(sys::get_pinned(&pin).ok()?.as_fd()).ok()?.program);
+        Ok(entries(&self.pins.links())?.into_iter().filter_map(program).collect())
     }
 
     /// The state that is there already, if any is. What a first attachment that died left is removed.

@@ -275,7 +275,7 @@ fn kernel_release() -> String {
 fn explain(error: aya::EbpfError) -> anyhow::Error {
     let kernel = kernel_release();
     if let aya::EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log }) = &error
-        && io_error.raw_os_error() != Some(libc::EPERM)
+        && !matches!(io_error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM))
     {
         // The verifier gives its reason at the end of what may be thousands of lines.
         let log = verifier_log.to_string();
@@ -293,7 +293,7 @@ fn explain(error: aya::EbpfError) -> anyhow::Error {
             &needs
         }
         Some(libc::ENOMEM) => {
-            "the kernel has no memory for the maps: lower `source.table`, or raise the memory limit"
+            "it has no memory for the maps and the programs: lower `source.table`, or raise the memory limit"
         }
         Some(libc::EROFS) => {
             "the BPF file system is read-only: remount it with `mount -o remount,rw /sys/fs/bpf`"
@@ -347,5 +347,15 @@ mod tests {
         for part in [kernel_release().as_str(), OLDEST, "R1 invalid mem access"] {
             assert!(said.contains(part), "{said}");
         }
+    }
+
+    #[test]
+    fn a_program_that_finds_no_memory_is_no_defect() {
+        let refused = ProgramError::LoadError {
+            io_error: std::io::Error::from_raw_os_error(libc::ENOMEM),
+            verifier_log: aya_obj::VerifierLog::new(String::new()),
+        };
+        let said = format!("{:#}", explain(refused.into()));
+        assert!(said.contains("raise the memory limit") && !said.contains("defect"), "{said}");
     }
 }

@@ -196,6 +196,25 @@ impl Pins {
         Ok(())
     }
 
+    /// Removes the generations of policy that are neither `noted` as in force nor have any of these programs in them: what runs
+    /// that died have left, which would use up the memory that the next one needs.
+    pub(super) fn remove_dead_policies(&self, noted: u64, in_force: &[u32]) -> Result<()> {
+        let is_program =
+            |pin: &&PathBuf| Way::BOTH.iter().any(|way| is_named(pin, |name| name.starts_with(way.name())));
+        let is_in_force = |pin: &PathBuf| {
+            let id = sys::get_pinned(pin).and_then(|program| sys::program_id(program.as_fd()));
+            id.is_ok_and(|id| in_force.contains(&id))
+        };
+        for generation in entries(&self.policies())? {
+            let is_kept = is_named(&generation, |name| name == noted.to_string())
+                || entries(&generation)?.iter().filter(is_program).any(is_in_force);
+            if !is_kept {
+                remove_directory(&generation)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the filters that belong to these pins, in the caller's network namespace.
     pub(super) fn remove_filters(&self) -> Result<()> {
         match sys::get_pinned(&self.map(maps::META)) {
@@ -256,6 +275,10 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     listing
         .map(|entry| Ok(entry.with_context(|| format!("cannot list {}", directory.display()))?.path()))
         .collect()
+}
+
+fn is_named(path: &Path, is_so: impl Fn(&str) -> bool) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(is_so)
 }
 
 fn make_directory(directory: &Path) -> Result<()> {

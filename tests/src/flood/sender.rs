@@ -23,7 +23,7 @@ pub struct Plan {
     pub frames: Vec<Vec<u8>>,
     /// Frames a second, evenly spaced as far as the timers allow: at least 1.
     pub rate: u64,
-    /// For how long.
+    /// For how long: the first frame goes at once, and none after this.
     pub duration: Duration,
     /// The CPU that sends, and that therefore receives at a veth's other end; none: any.
     pub cpu: Option<usize>,
@@ -100,25 +100,41 @@ impl Sender {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
-    /// Waits for the plan's end, and returns how many frames the kernel took.
-    pub fn finish(mut self) -> Result<u64> {
-        self.join()?;
-        Ok(self.sent())
+    /// Frames that were given to the kernel so far.
+    pub fn offered(&self) -> u64 {
+        self.sent() + self.refused()
     }
 
-    /// Waits for the plan's end, and returns what was sent when. An error where nothing was.
-    pub fn finish_timed(mut self) -> Result<Sent> {
+    /// Waits for the plan's end, and returns how many frames the kernel took.
+    ///
+    /// # Errors
+    /// Also where it took none: nothing was flooded.
+    pub fn finish(mut self) -> Result<u64> {
         self.join()?;
-        let spell = *self.shared.spell.lock().expect("nothing panics holding it");
+        let (sent, refused) = (self.sent(), self.refused());
+        ensure!(sent > 0, "the flood sent nothing: the kernel refused all of its {refused} frames");
+        Ok(sent)
+    }
+
+    /// As [`Sender::finish`], and tells when it was sent.
+    pub fn finish_timed(self) -> Result<Sent> {
+        let shared = self.shared.clone();
+        let frames = self.finish()?;
+        let spell = *shared.spell.lock().expect("nothing panics holding it");
         let Spell { first, last, longest_gap } = spell.context("the flood sent nothing")?;
-        Ok(Sent { frames: self.sent(), first, last, longest_gap })
+        Ok(Sent { frames, first, last, longest_gap })
     }
 
     /// Ends it now, and returns how many frames the kernel took.
     pub fn stop(mut self) -> Result<u64> {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        self.join()?;
+        self.end()?;
         Ok(self.sent())
+    }
+
+    /// Ends it now; what was sent can be asked for still.
+    pub fn end(&mut self) -> Result<()> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.join()
     }
 
     fn join(&mut self) -> Result<()> {
@@ -153,13 +169,16 @@ fn send(plan: &Plan, shared: &Shared) -> Result<()> {
     let mut given = 0;
     loop {
         let elapsed = start.elapsed();
-        if elapsed >= plan.duration || shared.stop.load(Ordering::Relaxed) {
+        // The first goes whatever the time: on a machine that is busy with something else, a short flood would be over
+        // before its thread ran again, and have sent nothing.
+        let is_over = elapsed >= plan.duration && given > 0;
+        if is_over || shared.stop.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let due = (elapsed.as_secs_f64() * plan.rate as f64) as u64;
+        let due = 1 + (elapsed.as_secs_f64() * plan.rate as f64) as u64;
         let batch = BATCH.min((due - given) as usize);
         if batch == 0 {
-            let next = Duration::from_secs_f64((given + 1) as f64 / plan.rate as f64);
+            let next = Duration::from_secs_f64(given as f64 / plan.rate as f64);
             std::thread::sleep(next.saturating_sub(elapsed));
             continue;
         }
