@@ -26,6 +26,8 @@ use std::time::Duration;
 const FAILED: i32 = 1;
 /// Exit code: nothing is attached.
 const NOT_ATTACHED: i32 = 3;
+/// Exit code: written but not obeyed.
+const NOT_OBEYED: i32 = 4;
 
 /// For what must come.
 const LONG: Duration = Duration::from_secs(30);

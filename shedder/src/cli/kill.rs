@@ -85,6 +85,9 @@ fn disobedience(interface: &Seen, targets: &[Named], total: bool, still_holds: b
     if interface.state.dry_run {
         return Some(format!("{name}: runs dry and drops nothing; attach again without dry run"));
     }
+    if let Some(why) = interface.state.preceded() {
+        return Some(why);
+    }
     // A service is killed alone: the rest passes, as it should.
     let is_whole = targets.iter().all(|target| !matches!(target.scope, Scope::Service(_)));
     let late = |reason| interface.late.met(reason);

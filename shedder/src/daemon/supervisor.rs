@@ -235,7 +235,13 @@ impl Supervisor {
                 Err(_) => {}
             }
         }
-        lock(&self.published).drift = drift;
+        let preceded = self.datapath.preceded(&live.state);
+        let mut published = lock(&self.published);
+        published.drift = drift;
+        if published.preceded != preceded {
+            preceded.iter().for_each(|why| tracing::warn!("{why}"));
+            published.preceded = preceded;
+        }
     }
 
     /// Puts in force again what is configured: with what is pinned where that is enough, else anew.

@@ -1,6 +1,7 @@
 //! The kernel's side: programs, links, pins, and typed handles on maps. The only place that knows aya.
 
 mod attach;
+mod chain;
 mod fault;
 mod filter;
 mod hold;
@@ -15,6 +16,7 @@ mod state;
 mod sys;
 
 pub use attach::{Datapath, interface_index};
+pub use chain::Foreign;
 pub use measured::Measurements;
 pub use pins::Pins;
 pub use state::{Attachment, InterfaceState, OfferedWork, Scope, ServiceState, State};

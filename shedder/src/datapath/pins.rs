@@ -116,6 +116,11 @@ impl Pins {
         self.links().join(format!("{}-{slot}", way.name()))
     }
 
+    /// Of a link that is to take the place of the one on the way out, until it has.
+    pub(super) fn first_link(&self, slot: usize) -> PathBuf {
+        self.links().join(format!("{}-{slot}-first", Way::Egress.name()))
+    }
+
     /// Makes the directory, and locks it against every other process that would change what is attached.
     pub(super) fn create_and_lock(&self) -> Result<File> {
         if !sys::may_attach() {
