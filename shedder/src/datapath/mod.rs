@@ -14,6 +14,7 @@ mod policy;
 mod prefixes;
 mod state;
 mod sys;
+mod turn;
 
 pub use attach::{Datapath, interface_index};
 pub use chain::Foreign;
@@ -21,6 +22,7 @@ pub use measured::Measurements;
 pub use pins::Pins;
 pub use state::{Attachment, InterfaceState, OfferedWork, Scope, ServiceState, State};
 pub use sys::monotonic;
+pub use turn::{Turn, insist};
 
 use std::fmt;
 use std::path::PathBuf;
