@@ -10,6 +10,7 @@ mod posture;
 mod reload;
 mod restart;
 mod scarcity;
+mod socket;
 mod upgrade;
 
 use nix::sys::signal::Signal;

@@ -57,6 +57,14 @@ impl Datapath {
         Ok(Datapath { lock: pins.create_and_lock()?, pins: pins.clone() })
     }
 
+    /// Notes that this process is about to make its push socket at `path`: where it is killed, whoever detaches removes that.
+    ///
+    /// # Errors
+    /// A sentence where the directory of pins cannot be written.
+    pub fn note_socket(&self, path: &Path) -> Result<()> {
+        self.pins.note_socket(path)
+    }
+
     /// As [`Datapath::install`], where `live` is in force by this process: should its pins have been removed or exchanged, they
     /// are made again first. Else the maps would be made anew, without the kills that are in force.
     ///
