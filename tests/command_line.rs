@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use shedder_tests::bpf::{Hook, Passing, Place};
 use shedder_tests::flood::{self, Receiver, Sender};
 use shedder_tests::frame::{self, Ethernet};
 use shedder_tests::netns::{Link, Network, Options};
@@ -813,8 +814,11 @@ fn json_has_the_fields_that_the_document_lists_and_no_others() {
     let passive = SERVICES.replace("signal = { kind = \"none\" }", "signal = { kind = \"passive\" }");
     // So has a daemon, which leaves everything attached when it is killed.
     let daemon = shedder.daemon(&passive).unwrap();
+    // And so has somebody else's program before ours.
+    let foreign = Passing::load(Hook::Egress).unwrap();
+    let held = network.server.run(|| foreign.attach(&interface, Place::First)).unwrap().unwrap();
     meet("status", 0, &["status"]);
-    drop(daemon);
+    drop((daemon, held));
     meet("auto", 0, &["auto"]);
     meet("detach", 0, &["detach"]);
 

@@ -2,11 +2,12 @@
 //! nobody on the network.
 
 use aya::maps::MapData;
+use shedder_common::words::OverrideWord;
 use shedder_tests::endpoint;
 use shedder_tests::kernel::Attached;
 use shedder_tests::netns::Network;
-use shedder_tests::privileged;
-use shedder_tests::shedder::Shedder;
+use shedder_tests::shedder::{Shedder, binary};
+use shedder_tests::{bpf, privileged};
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -54,6 +55,7 @@ fn nobody_else_on_the_host_can_look_at_lock_or_change_anything() {
     }
     let meta = MapData::from_pin(pins.join("maps/META")).unwrap().info().unwrap().id();
     as_nobody(|| {
+        assert!(fs::metadata(&pins).is_ok() && fs::metadata(&socket).is_ok(), "this test shows nothing");
         let denied = |what: &str, kind: ErrorKind| assert_eq!(kind, ErrorKind::PermissionDenied, "{what}");
         denied("listing the pins", fs::read_dir(&pins).unwrap_err().kind());
         // What a lock would be taken on.
@@ -71,6 +73,73 @@ fn nobody_else_on_the_host_can_look_at_lock_or_change_anything() {
     });
     assert_eq!(fs::metadata(&pins).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(pins.join("maps/KILLS")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// There is no group whose members may command: neither root's, nor one of shedder's own.
+#[test]
+fn no_command_of_another_user_does_anything_whatever_groups_and_capabilities_he_has() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::new("commanders").unwrap();
+    let shedder = Shedder::new(&network);
+    let _daemon = shedder.daemon(&pushed(&network)).unwrap();
+    shedder.ok(&["kill", "--total"]);
+    shedder.ok(&["shed", "30"]);
+    for open in [network.dir().to_owned(), network.bpffs()] {
+        fs::set_permissions(open, Permissions::from_mode(0o1777)).unwrap();
+    }
+    // Where everybody may execute it, whatever the modes of the directories above the original.
+    let program = network.dir().join("shedder");
+    fs::copy(binary(), &program).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let users: [&[&str]; 3] = [
+        &["--clear-groups"],
+        &["--groups", "0,4242"],
+        // What attaching takes, without what the pins take.
+        &["--clear-groups", "--inh-caps=+bpf,+perfmon,+net_admin", "--ambient-caps=+bpf,+perfmon,+net_admin"],
+    ];
+    let run = |user: &[&str], arguments: &[&str]| {
+        let mut command = network.server.command("setpriv");
+        command.args(["--reuid=65534", "--regid=65534"]).args(user).arg("--").arg(&program).args(arguments);
+        command.output().unwrap()
+    };
+    let attached = Attached::under(shedder.pins());
+    let held = || {
+        // The daemon keeps the cutoff up to date.
+        let word = OverrideWord(attached.host_override()).with_cutoff(0);
+        (attached.kills(), word, bpf::objects_under(&shedder.pins().join("links")).unwrap())
+    };
+    let before = held();
+    let pins = shedder.pins().to_str().unwrap();
+    let commands: [&[&str]; 10] = [
+        &["kill"],
+        &["kill", "--interface", "veth0", "--for", "1s"],
+        &["resume"],
+        &["resume", "--service", "api"],
+        &["shed", "0"],
+        &["auto"],
+        &["attach", "--interface", "veth0"],
+        &["run", "--interface", "veth0"],
+        &["detach"],
+        &["status"],
+    ];
+    for user in users {
+        assert!(
+            run(user, &["--version"]).status.success(),
+            "this test shows nothing: {user:?} cannot run it"
+        );
+        for arguments in commands {
+            let output = run(user, &[arguments, &["--bpffs", pins]].concat());
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{user:?} {arguments:?}: {output:?}");
+            let is_told = said.contains("needs root") || said.contains("belongs to user 0");
+            assert!(is_told && said.lines().count() == 1, "{user:?} {arguments:?}: {said}");
+            assert!(held() == before, "{user:?} {arguments:?} changed something");
+        }
+    }
+    assert!(shedder.pins().join("push").is_symlink() && network.dir().join("push.sock").exists());
+    shedder.ok(&["resume"]);
 }
 
 /// On a BPF file system that was mounted without a mode, anybody may make a directory.

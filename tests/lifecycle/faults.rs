@@ -6,7 +6,7 @@
 
 use crate::{BARE, FAILED, LONG, NOT_ATTACHED, crash, status, xdp_program};
 use nix::sys::signal::Signal;
-use shedder_tests::bpf::{self, Object};
+use shedder_tests::bpf::{self, Hook, Object, Passing, Place};
 use shedder_tests::flood::now;
 use shedder_tests::netns::{Network, Options};
 use shedder_tests::process::Process;
@@ -210,6 +210,40 @@ fn what_adopts_and_fails_at_any_step_leaves_the_old_in_force_whole() {
     faulty.shedder.ok(&["kill"]);
     let objects = faulty.objects();
     faulty.detach_and_find_nothing_left(&network, &objects);
+}
+
+#[test]
+fn what_goes_before_others_on_the_way_out_and_dies_or_fails_at_any_step_opens_no_gap_and_is_no_obstacle() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::new("fault-first").unwrap();
+    let faulty = Faulty::new(&network);
+    faulty.shedder.attach(ONE);
+    let outward = Traffic::outward_of_both_families(&network, network.link(), 4001, 1_000).unwrap();
+    outward.arrive_more();
+    faulty.shedder.ok(&["kill"]);
+    let killed = now();
+    every_step("going first", |step| {
+        // Before ours, and handing on to it: what ours stops it stops all the while.
+        let foreign = Passing::load(Hook::Egress).unwrap();
+        let place = || foreign.attach("veth0", Place::First);
+        let held = network.server.run(place).unwrap().unwrap();
+        let what = if step % 2 == 0 { "die" } else { "fail" };
+        let output = faulty.attach(&format!("{what}:{step}"), if step % 4 < 2 { ONE } else { OTHER });
+        assert_eq!(status(&faulty.shedder)["interfaces"][0]["attached"], true, "step {step}: {output:?}");
+        assert_eq!(outward.arrived_since(killed), 0, "step {step}: {output:?}");
+        faulty.shedder.attach(ONE);
+        faulty.shedder.ok(&["kill"]);
+        let links = bpf::pins_under(&faulty.shedder.pins().join("links")).unwrap();
+        assert_eq!(links.len(), 2, "step {step}: {links:?}");
+        assert_eq!(held.attached().unwrap().program, foreign.id().unwrap(), "step {step}");
+        met(&output, step)
+    });
+    assert_eq!(outward.arrived_since(killed), 0, "packets passed under the kill");
+    faulty.shedder.ok(&["resume"]);
+    outward.arrive_more();
+    faulty.detach_and_find_nothing_left(&network, &faulty.objects());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Programs of others.
 
-use crate::{BARE, FAILED, allowed, link, xdp_program};
+use crate::{BARE, FAILED, NOT_OBEYED, allowed, link, xdp_program};
 use shedder_tests::bpf::{self, Hook, Passing, Place};
 use shedder_tests::netns::{Network, Options};
 use shedder_tests::privileged;
@@ -62,12 +62,17 @@ fn tcx_programs_of_others_before_and_after_ours_stay_and_see_packets() {
     };
     assert!(grow(&before) && grow(&after));
 
-    shedder.attach(&format!("{BARE}[source]\npackets_per_second = 1_000_000\n"));
-    assert!(grow(&before) && grow(&after), "after programs were replaced");
-
-    shedder.ok(&["kill"]);
+    // It hands on to ours, which nobody could know.
+    let said = shedder.run(&["kill"]);
+    assert_eq!(said.status.code(), Some(NOT_OBEYED), "{said:?}");
     assert!(grow(&before), "what is before ours sees what a kill stops");
     assert!(!grow(&after), "what a kill stops went on to the next program");
+    shedder.ok(&["resume"]);
+
+    shedder.attach(&format!("{BARE}[source]\npackets_per_second = 1_000_000\n"));
+    assert!(grow(&before) && grow(&after), "after programs were replaced");
+    shedder.ok(&["kill"]);
+    assert!(!grow(&before) && !grow(&after), "ours is the first again, and what a kill stops went on");
     shedder.ok(&["resume"]);
 
     shedder.ok(&["detach"]);

@@ -11,6 +11,7 @@ mod posture;
 mod reload;
 mod restart;
 mod scarcity;
+mod socket;
 mod upgrade;
 
 use nix::sys::signal::Signal;
@@ -27,6 +28,8 @@ use std::time::Duration;
 const FAILED: i32 = 1;
 /// Exit code: nothing is attached.
 const NOT_ATTACHED: i32 = 3;
+/// Exit code: written but not obeyed.
+const NOT_OBEYED: i32 = 4;
 
 /// For what must come.
 const LONG: Duration = Duration::from_secs(30);

@@ -60,13 +60,25 @@ pub struct Attached {
 }
 
 impl Passing {
-    /// Loads one for this hook.
+    /// Loads one for this hook. On the way out, the programs behind it are asked as well.
     pub fn load(hook: Hook) -> Result<Passing> {
+        match hook {
+            Hook::Xdp => Passing::returning(hook, 2),
+            Hook::Egress => Passing::returning(hook, TCX_NEXT),
+        }
+    }
+
+    /// Loads one for the way out that ends the chain: no program behind it sees a packet.
+    pub fn load_ending() -> Result<Passing> {
+        Passing::returning(Hook::Egress, TCX_PASS)
+    }
+
+    fn returning(hook: Hook, pass: i32) -> Result<Passing> {
         let mut attributes = MapCreate { kind: ARRAY, key_size: 4, value_size: 8, max_entries: 1 };
         let count = bpf_object(MAP_CREATE, &mut attributes).context("creating a map")?;
-        let (kind, attach_type, pass) = match hook {
-            Hook::Xdp => (6, XDP, 2),
-            Hook::Egress => (3, TCX_EGRESS, -1),
+        let (kind, attach_type) = match hook {
+            Hook::Xdp => (6, XDP),
+            Hook::Egress => (3, TCX_EGRESS),
         };
         let code = [
             // r1 = address of the count, in two instructions; r2 = 1
@@ -257,6 +269,8 @@ const LINK_DETACH: libc::c_int = 34;
 const ARRAY: u32 = 2;
 const XDP: u32 = 37;
 const TCX_EGRESS: u32 = 47;
+const TCX_NEXT: i32 = -1;
+const TCX_PASS: i32 = 0;
 
 /// Heads of `union bpf_attr`, as each command reads it; the kernel takes what is left out as zero.
 #[repr(C)]

@@ -15,8 +15,10 @@ use anyhow::{Context, Result, ensure};
 use ipnet::{Ipv4Net, Ipv6Net};
 use leftovers::Owner;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::fs::DirBuilder;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Once;
@@ -208,7 +210,8 @@ struct Place {
 impl Place {
     fn new(name: &str) -> Result<Place> {
         let dir = leftovers::registry()?.join(name);
-        std::fs::create_dir(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        let made = DirBuilder::new().mode(0o700).create(&dir);
+        made.with_context(|| format!("creating {}", dir.display()))?;
         let place = Place { name: name.into(), dir, namespaces: Vec::new() };
         let bpffs = place.bpffs();
         std::fs::create_dir(&bpffs).with_context(|| format!("creating {}", bpffs.display()))?;

@@ -20,7 +20,12 @@ pub(super) fn attach(pins: &Pins, config: &Config, json: bool) -> Result<Exit> {
                 lines.push(format!("{}: NOT LET GO: attach again\n", interface.name));
             }
             Attachment::Whole => {
-                lines.push(format!("{}: attached, {} mode{dry}\n", interface.name, interface.mode.name()))
+                lines.push(format!("{}: attached, {} mode{dry}\n", interface.name, interface.mode.name()));
+                // Ours was put first: somebody was faster.
+                if let Some(why) = interface.preceded() {
+                    obeyed = false;
+                    lines.push(format!("NOT FIRST: {why}\n"));
+                }
             }
             Attachment::Broken(why) => {
                 obeyed = false;
@@ -33,12 +38,12 @@ pub(super) fn attach(pins: &Pins, config: &Config, json: bool) -> Result<Exit> {
             .iter()
             .map(|i| {
                 let fault = match &i.attachment {
-                    Attachment::Whole => None,
-                    Attachment::Broken(why) => Some(why),
+                    Attachment::Whole => i.preceded(),
+                    Attachment::Broken(why) => Some(why.clone()),
                 };
                 json!({
-                    "name": i.name, "mode": i.mode.name(), "dry_run": i.dry_run, "attached": fault.is_none(),
-                    "fault": fault,
+                    "name": i.name, "mode": i.mode.name(), "dry_run": i.dry_run,
+                    "attached": i.attachment == Attachment::Whole, "fault": fault,
                 })
             })
             .collect();

@@ -3,7 +3,7 @@
 use super::scope::{Named, resolve};
 use super::watch::{self, Seen};
 use super::{Exit, args, print, print_json, scope};
-use crate::datapath::{Attachment, InterfaceState, Pins, Scope, State, monotonic};
+use crate::datapath::{Attachment, InterfaceState, Pins, Scope, State, insist, monotonic};
 use anyhow::Result;
 use serde_json::json;
 use shedder_common::reason::Reason;
@@ -24,11 +24,11 @@ pub(super) fn kill(
     let begin = monotonic();
     let deadline = lasting.map_or(FOREVER, |lasting| begin.saturating_add(lasting.as_nanos() as u64));
     let word = KillWord::until(deadline, total);
-    for target in &targets {
-        state.set_kill(target.scope, word);
-    }
+    let scopes: Vec<Scope> = targets.iter().map(|target| target.scope).collect();
+    scopes.iter().for_each(|scope| state.set_kill(*scope, word));
     let took = Duration::from_nanos(monotonic() - begin);
     let written_at = humantime::format_rfc3339_micros(SystemTime::now());
+    let unlocked = insist(&state, &scopes, word);
 
     let seen = watch::watch(&state)?;
     let now = monotonic();
@@ -49,6 +49,7 @@ pub(super) fn kill(
             "for_seconds": lasting.map(|lasting| lasting.as_secs_f64()),
             "written_at": written_at.to_string(),
             "written_in_nanoseconds": took.as_nanos() as u64,
+            "unlocked": unlocked,
             "watched_seconds": watch::WATCH.as_secs_f64(),
             "interfaces": watch::to_json(&seen),
             "obeyed": faults.is_empty(),
@@ -62,6 +63,9 @@ pub(super) fn kill(
         let mut text = format!("killed: {}: {what}, {end}\n", names.join(", "));
         let micros = took.as_nanos() as f64 / 1e3;
         let _ = write!(text, "word written at {written_at}, in {micros:.1} us; {}", watch::to_text(&seen));
+        if let Some(why) = &unlocked {
+            let _ = writeln!(text, "NOT WAITED FOR: {why}");
+        }
         text.push_str(&scope::verdict(&faults));
         print(&text);
     }
@@ -84,6 +88,9 @@ fn disobedience(interface: &Seen, targets: &[Named], total: bool, still_holds: b
     }
     if interface.state.dry_run {
         return Some(format!("{name}: runs dry and drops nothing; attach again without dry run"));
+    }
+    if let Some(why) = interface.state.preceded() {
+        return Some(why);
     }
     // A service is killed alone: the rest passes, as it should.
     let is_whole = targets.iter().all(|target| !matches!(target.scope, Scope::Service(_)));

@@ -2,7 +2,7 @@
 
 use super::{Exit, print, print_json, scope};
 use crate::control::{Counters, Distribution};
-use crate::datapath::{Attachment, OfferedWork, Pins, State, monotonic};
+use crate::datapath::{Attachment, OfferedWork, Pins, State, Turn, monotonic};
 use anyhow::Result;
 use serde_json::json;
 use shedder_common::class::{PRIORITIES, SHED_NOTHING};
@@ -40,7 +40,7 @@ pub(super) fn shed(
         (ratio * 1000.0).round() as u32,
         Distribution::between(&[0; PRIORITIES as usize], &before).cutoff_for(ratio),
     );
-    state.set_override(slot, word);
+    Turn::take(&state)?.set_override(slot, word)?;
     thread::sleep(COUNT);
     let after = read(&offered, slot)?;
     let recent = Distribution::between(&before, &after);
@@ -109,12 +109,14 @@ pub(super) fn auto(pins: &Pins, service: Option<&str>, json: bool) -> Result<Exi
                 .extend(state.services().into_iter().map(|s| (Some(s.slot), format!("service {}", s.name))));
         }
     }
+    let turn = Turn::take(&state)?;
     let now = monotonic();
     let held = |(slot, _): &&(Option<usize>, String)| state.override_of(*slot).holds(now);
     let ended: Vec<String> = scopes.iter().filter(held).map(|(_, name)| name.clone()).collect();
     for (slot, _) in &scopes {
-        state.set_override(*slot, OverrideWord::NONE);
+        turn.set_override(*slot, OverrideWord::NONE)?;
     }
+    drop(turn);
     let mut faults = Vec::new();
     if scopes.iter().any(|(slot, _)| state.override_of(*slot).is_set()) {
         faults.push(scope::OVERTAKEN.to_owned());

@@ -75,6 +75,9 @@ fn describe_interface(text: &mut String, interface: &Interface) {
         let _ = write!(text, ", NOT HELD: {why}");
     }
     text.push('\n');
+    if let Some(why) = &interface.preceded {
+        let _ = writeln!(text, "  NOT FIRST  {why}");
+    }
     if interface.kill.active {
         let _ = writeln!(text, "  kill     {}", kill(&interface.kill));
     }

@@ -4,7 +4,7 @@ use super::render::time;
 use super::scope::{Named, every_scope, resolve};
 use super::watch;
 use super::{Exit, args, print, print_json, scope};
-use crate::datapath::{Pins, Scope, State, monotonic};
+use crate::datapath::{Pins, Scope, State, Turn, monotonic};
 use anyhow::Result;
 use serde_json::json;
 use shedder_common::reason::Reason;
@@ -19,13 +19,15 @@ pub(super) fn resume(pins: &Pins, scope: &args::Scope, json: bool) -> Result<Exi
         // Whoever says no more than "resume" wants nothing left killed.
         targets = every_scope(&state);
     }
+    let turn = Turn::take(&state)?;
     let now = monotonic();
     let holding = |target: &&Named| holds(state.kill(target.scope), now);
     let lifted: Vec<(String, KillWord)> =
         targets.iter().filter(holding).map(|t| (t.name.clone(), state.kill(t.scope))).collect();
     for target in &targets {
-        state.set_kill(target.scope, KillWord::NONE);
+        turn.set_kill(target.scope, KillWord::NONE)?;
     }
+    drop(turn);
 
     let seen = watch::watch(&state)?;
     let now = monotonic();

@@ -5,7 +5,7 @@ use crate::config::Posture;
 use crate::control::quantile_of;
 use crate::daemon::Privileges;
 use crate::datapath::{
-    Attachment, InterfaceState, Measurements, Pins, Scope, ServiceState, State, monotonic,
+    self, Attachment, InterfaceState, Measurements, Pins, Scope, ServiceState, State, monotonic,
 };
 use anyhow::Result;
 use serde::Serialize;
@@ -77,10 +77,20 @@ pub(super) struct Interface {
     pub(super) dry_run: bool,
     pub(super) attached: bool,
     pub(super) fault: Option<String>,
+    pub(super) before: Option<Vec<Foreign>>,
+    #[serde(skip)]
+    pub(super) preceded: Option<String>,
     pub(super) kill: Kill,
     pub(super) ingress: Direction,
     pub(super) egress: Direction,
     pub(super) events: Events,
+}
+
+/// Somebody else's program that judges what leaves before shedder's does.
+#[derive(Debug, Serialize)]
+pub(super) struct Foreign {
+    pub(super) id: u32,
+    pub(super) name: Option<String>,
 }
 
 /// Packets of one direction.
@@ -241,6 +251,7 @@ impl Interface {
     fn gather(state: &State, interface: InterfaceState, now: u64) -> Result<Interface> {
         let counters = state.counters(interface.slot)?;
         Ok(Interface {
+            preceded: interface.preceded(),
             mode: interface.mode.name(),
             dry_run: interface.dry_run,
             attached: interface.attachment == Attachment::Whole,
@@ -248,6 +259,9 @@ impl Interface {
                 Attachment::Whole => None,
                 Attachment::Broken(why) => Some(why),
             },
+            before: interface.before.map(|before| {
+                before.into_iter().map(|datapath::Foreign { id, name }| Foreign { id, name }).collect()
+            }),
             kill: Kill::of(state.kill(Scope::Interface(interface.slot)), now),
             ingress: Direction::of(&counters.ingress, &counters.ingress_dry),
             egress: Direction::of(&counters.egress, &counters.egress_dry),

@@ -35,6 +35,8 @@ pub(super) struct Published {
     pub(super) counters: DaemonCounters,
     /// What the last reconciliation found wanting.
     pub(super) drift: Vec<String>,
+    /// Where somebody else's program is before ours on the way out.
+    pub(super) preceded: Vec<String>,
 }
 
 /// What the last turn made of a service.
@@ -61,6 +63,7 @@ impl Published {
                 ..DaemonCounters::default()
             },
             drift: Vec::new(),
+            preceded: Vec::new(),
         }
     }
 }

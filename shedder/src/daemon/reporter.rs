@@ -62,7 +62,7 @@ impl Reporter for LiveReporter {
         let offered = state.offered().ok();
 
         let published = lock(&self.published);
-        let mut not_ready = published.drift.clone();
+        let mut not_ready = [published.drift.as_slice(), &published.preceded].concat();
         let mut services = Vec::new();
         for service in &live.config.services {
             let Some(slot) = live.slot(&service.name) else { continue };

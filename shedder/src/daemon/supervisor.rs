@@ -56,6 +56,9 @@ pub fn run(pins: Pins, config: Config, source: ConfigSource) -> Result<()> {
         .collect::<SigSet>()
         .thread_block()
         .context("cannot block signals")?;
+    if is_pushed(&config) {
+        datapath.note_socket(&config.endpoint.push)?;
+    }
     let mut signals = Signals::start(&config, runtime.handle())?;
     let state = datapath.install(&config)?;
     for interface in state.interfaces() {
@@ -83,6 +86,8 @@ pub fn run(pins: Pins, config: Config, source: ConfigSource) -> Result<()> {
 
     let mut supervisor = Supervisor { datapath, live, published, control, source, fence };
     let why = supervisor.supervise(&events, &mut signals)?;
+    // With its socket, before that is forgotten.
+    drop(signals);
     supervisor.end(why)
 }
 
@@ -164,6 +169,12 @@ impl Supervisor {
 
     /// Puts another configuration, or another set of maps, in force everywhere.
     fn follow(&self, config: Config, state: State, signals: &Signals) {
+        // Where the pins were removed, the note was too.
+        if is_pushed(&config)
+            && let Err(error) = self.datapath.note_socket(&config.endpoint.push)
+        {
+            tracing::warn!("{error:#}: `shedder detach` will not find it, should this daemon be killed");
+        }
         let live = Arc::new(make_live(config, state, signals));
         self.live.store(Arc::clone(&live));
         self.control.follow(live);
@@ -184,6 +195,9 @@ impl Supervisor {
                 bail!(
                     "endpoint.push lies where this daemon may write nothing since its start: restart it for that"
                 );
+            }
+            if is_pushed(&config) {
+                self.datapath.note_socket(&config.endpoint.push)?;
             }
             signals.reconfigure(&config)?;
             let state = self.datapath.reinstall(&config, &old.state)?;
@@ -235,7 +249,13 @@ impl Supervisor {
                 Err(_) => {}
             }
         }
-        lock(&self.published).drift = drift;
+        let preceded = self.datapath.preceded(&live.state);
+        let mut published = lock(&self.published);
+        published.drift = drift;
+        if published.preceded != preceded {
+            preceded.iter().for_each(|why| tracing::warn!("{why}"));
+            published.preceded = preceded;
+        }
     }
 
     /// Puts in force again what is configured: with what is pinned where that is enough, else anew.

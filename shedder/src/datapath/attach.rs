@@ -1,8 +1,9 @@
 //! Attaching, adopting, replacing and detaching.
 
+use super::chain;
 use super::fault;
 use super::filter::{self, Filter, Owner};
-use super::hold::{Hold, attach_on_the_way_out};
+use super::hold::{Hold, attach_on_the_way_out, link_first};
 use super::load::{Generation, Programs, io_error_of, require_kernel};
 use super::mapped::Mapped;
 use super::pins::{Pins, Way, entries, remove_link, remove_pin};
@@ -12,7 +13,7 @@ use super::{AttachedMode, Attachment, InterfaceState, Scope, netlink, sys};
 use crate::config::{Config, Mode, Protocol, Signal};
 use anyhow::{Context, Result, anyhow, bail};
 use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, XdpMode};
+use aya::programs::{ProgramError, SchedClassifier, XdpMode};
 use bytemuck::Zeroable;
 use shedder_common::abi::{
     ABI_VERSION, Interface, Kills, MAGIC, MAX_INTERFACES, MAX_SERVICES, Meta, Service, maps,
@@ -54,6 +55,14 @@ impl Datapath {
     /// A sentence where the directory is on no BPF file system, cannot be written, or is held by another process.
     pub fn claim(pins: &Pins) -> Result<Datapath> {
         Ok(Datapath { lock: pins.create_and_lock()?, pins: pins.clone() })
+    }
+
+    /// Notes that this process is about to make its push socket at `path`: where it is killed, whoever detaches removes that.
+    ///
+    /// # Errors
+    /// A sentence where the directory of pins cannot be written.
+    pub fn note_socket(&self, path: &Path) -> Result<()> {
+        self.pins.note_socket(path)
     }
 
     /// As [`Datapath::install`], where `live` is in force by this process: should its pins have been removed or exchanged, they
@@ -339,6 +348,7 @@ impl Datapath {
         for way in Way::BOTH {
             remove_link(&self.pins.link(way, slot))?;
         }
+        remove_link(&self.pins.first_link(slot))?;
         if let Some(filter) = Filter::find(state.interface_entries().read(slot).index, state.owner())? {
             filter.remove().context("cannot remove the filter on the way out")?;
         }
@@ -386,6 +396,12 @@ impl Datapath {
     /// Whether the maps of `state` are still those that are pinned, where this process has the right to change them.
     pub fn holds(&self, state: &State) -> bool {
         self.pins.is_locked_by(&self.lock) && state.is_pinned()
+    }
+
+    /// Where a kill may not stop what leaves, because somebody else's program is before ours: sentences. Nothing is done
+    /// about it but where a person attaches or reloads: two that each put theirs first would never end.
+    pub fn preceded(&self, state: &State) -> Vec<String> {
+        state.interfaces().iter().filter_map(InterfaceState::preceded).collect()
     }
 
     /// Whether everything that the configuration names is held: what is missing, as sentences.
@@ -662,7 +678,19 @@ fn hold(
 
     let program = programs.egress()?;
     entry.programs[1] = program_id(program.fd()?)?;
+    let first = pins.first_link(target.slot);
+    // Of a run that died: ours is in force without it.
+    remove_link(&first)?;
+    let before = chain::before_ours(pins, target.slot, target.index)
+        .context("cannot ask for the programs on the way out")?;
     match Hold::on_the_way_out(&egress, target.index, state.owner())? {
+        // The kernel takes no program twice: the one that is there already stays where it is.
+        Some(Hold::Link(link))
+            if !before.is_empty() && sys::link_state(link.as_fd())?.program != entry.programs[1] =>
+        {
+            let own = |id| pins.own_program(Way::Egress, target.slot, id);
+            undo.extend(go_first(program, &target.name, link, (&first, &egress), own)?)
+        }
         Some(hold) => {
             undo.extend(replace(hold, program.fd()?, |id| pins.own_program(Way::Egress, target.slot, id))?)
         }
@@ -717,17 +745,54 @@ fn replace(
     program: &aya::programs::ProgramFd,
     own: impl Fn(u32) -> Option<OwnedFd>,
 ) -> Result<Option<Undo>> {
-    let id = hold.program()?;
-    let before = match own(id) {
-        Some(own) => Some(own),
-        None => match sys::program_by_id(id) {
-            Ok(other) => Some(other),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
-            Err(error) => return Err(error).context("cannot open the program that is attached"),
-        },
-    };
+    let before = held_before(&hold, own)?;
     hold.replace(program.as_fd()).context("the kernel refused to replace the program")?;
     Ok(before.map(|before| Undo::Replaced(hold, before)))
+}
+
+/// Opens the program that is held, where that is allowed.
+fn held_before(hold: &Hold, own: impl Fn(u32) -> Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+    let id = hold.program()?;
+    match own(id) {
+        Some(own) => Ok(Some(own)),
+        None => match sys::program_by_id(id) {
+            Ok(other) => Ok(Some(other)),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
+            Err(error) => Err(error).context("cannot open the program that is attached"),
+        },
+    }
+}
+
+/// Puts a program first among those that judge what leaves, in place of one of ours that others are before: by a link of
+/// its own, since none can be moved, which takes the other's pin. For a moment both judge, so that there is none without.
+fn go_first(
+    program: &mut SchedClassifier,
+    interface: &str,
+    old: OwnedFd,
+    (first, pin): (&Path, &Path),
+    own: impl Fn(u32) -> Option<OwnedFd>,
+) -> Result<Option<Undo>> {
+    let old = Hold::Link(old);
+    let before = held_before(&old, own)?;
+    link_first(program, interface, first)?;
+    let link = fault::point().and_then(|()| {
+        let link = sys::get_pinned(first)?;
+        std::fs::rename(first, pin)?;
+        Ok(link)
+    });
+    let link = match link {
+        Ok(link) => link,
+        Err(error) => {
+            // The error to tell is the first.
+            let _ = remove_link(first);
+            return Err(error).context("cannot exchange the egress link");
+        }
+    };
+    tracing::info!(interface, "others were before shedder on the way out: it is the first again");
+    if let Hold::Link(old) = &old {
+        let _ = sys::link_detach(old.as_fd());
+    }
+    Ok(before.map(|before| Undo::Replaced(Hold::Link(link), before)))
 }
 
 /// Attaches the XDP program and pins its link.
@@ -817,6 +882,7 @@ mod tests {
             dry_run: false,
             posture: Posture::Open,
             attachment: Attachment::Whole,
+            before: Some(Vec::new()),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Where tests make an installation fail, die or stand still: at each change that it makes in the kernel.
 //!
 //! In a debug build `SHEDDER_FAULT` names a file. While that says `fail:7`, the seventh such change from then on is an
-//! error; `die:7` ends the process before it as `kill -9` would; `hang:7` stops there for good. A release build has none
-//! of this.
+//! error; `die:7` ends the process before it as `kill -9` would; `hang:7` stops there for good, and `stop:7` as SIGSTOP
+//! does. `slow:7` takes 7 ms for each. A release build has none of this.
 
 use std::io;
 
@@ -31,10 +31,16 @@ pub(super) fn point() -> io::Result<()> {
         seen.1
     };
     match wanted.split_once(':') {
+        Some(("slow", milliseconds)) => {
+            let milliseconds = milliseconds.parse().unwrap_or(0);
+            std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+            Ok(())
+        }
         Some((what, at)) if at.parse() == Ok(count) => match what {
             "fail" => Err(io::Error::other(format!("fault {count}, as SHEDDER_FAULT asks"))),
             // SAFETY: no memory is involved, and nothing of this process goes on.
             "die" => unsafe { libc::_exit(137) },
+            "stop" => Ok(nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP)?),
             _ => loop {
                 std::thread::park();
             },

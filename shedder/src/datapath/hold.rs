@@ -8,7 +8,7 @@ use super::sys;
 use anyhow::{Context, Result};
 use aya::programs::links::{FdLink, LinkOrder};
 use aya::programs::tc::TcAttachOptions;
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -68,22 +68,33 @@ pub(super) fn attach_on_the_way_out(
     pin: &Path,
     owner: Owner,
 ) -> Result<Option<Filter>> {
-    fault::point()?;
-    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = match program.attach_with_options(name, TcAttachType::Egress, options) {
-        Ok(id) => id,
-        // What a kernel without tcx says to a place that it does not know.
-        Err(error) if io_error_of(&error).and_then(io::Error::raw_os_error) == Some(libc::EINVAL) => {
+    // What a kernel without tcx says to a place that it does not know.
+    let has_no_tcx = |error: &anyhow::Error| {
+        let refused: Option<&ProgramError> = error.downcast_ref();
+        refused.and_then(|refused| io_error_of(refused)?.raw_os_error()) == Some(libc::EINVAL)
+    };
+    match link_first(program, name, pin) {
+        Ok(()) => Ok(None),
+        Err(error) if has_no_tcx(&error) => {
             tracing::info!(
                 interface = name,
                 "the kernel has no tcx (Linux 6.6): a filter of a clsact qdisc judges what leaves"
             );
-            return Filter::attach(interface, owner, program.fd()?.as_fd()).map(Some);
+            Filter::attach(interface, owner, program.fd()?.as_fd()).map(Some)
         }
-        Err(error) => return Err(error).context("the kernel refused the tcx program"),
-    };
+        Err(error) => Err(error),
+    }
+}
+
+/// Attaches the egress program by a link, before all that judge what leaves, and pins the link.
+pub(super) fn link_first(program: &mut SchedClassifier, name: &str, pin: &Path) -> Result<()> {
+    fault::point()?;
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program
+        .attach_with_options(name, TcAttachType::Egress, options)
+        .context("the kernel refused the tcx program")?;
     let link: FdLink = program.take_link(id)?.try_into().context("the kernel made no tcx link")?;
     fault::point()?;
     link.pin(pin).context("cannot pin the egress link")?;
-    Ok(None)
+    Ok(())
 }

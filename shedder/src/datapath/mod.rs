@@ -1,6 +1,7 @@
 //! The kernel's side: programs, links, pins, and typed handles on maps. The only place that knows aya.
 
 mod attach;
+mod chain;
 mod fault;
 mod filter;
 mod hold;
@@ -11,14 +12,19 @@ mod netlink;
 mod pins;
 mod policy;
 mod prefixes;
+mod push_socket;
 mod state;
 mod sys;
+mod turn;
 
 pub use attach::{Datapath, interface_index};
+pub use chain::Foreign;
 pub use measured::Measurements;
 pub use pins::Pins;
+pub use push_socket::{AtPath, remove_dead_socket};
 pub use state::{Attachment, InterfaceState, OfferedWork, Scope, ServiceState, State};
 pub use sys::monotonic;
+pub use turn::{Turn, insist};
 
 use std::fmt;
 use std::path::PathBuf;

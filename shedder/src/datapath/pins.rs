@@ -7,6 +7,7 @@
 //!     PREFIXES4 ...
 //!     ingress-<slot> egress-<slot>   programs
 //!   links/ingress-<slot> egress-<slot>
+//!   push                          a symbolic link to the daemon's push socket
 //! ```
 
 use super::fault;
@@ -116,6 +117,11 @@ impl Pins {
         self.links().join(format!("{}-{slot}", way.name()))
     }
 
+    /// Of a link that is to take the place of the one on the way out, until it has.
+    pub(super) fn first_link(&self, slot: usize) -> PathBuf {
+        self.links().join(format!("{}-{slot}-first", Way::Egress.name()))
+    }
+
     /// Makes the directory, and locks it against every other process that would change what is attached.
     pub(super) fn create_and_lock(&self) -> Result<File> {
         if !sys::may_attach() {
@@ -164,9 +170,13 @@ impl Pins {
 
     /// Removes the directories again, where nothing is in them.
     pub(super) fn remove_empty_directories(&self) {
-        for directory in [self.maps(), self.links(), self.policies(), self.root.clone()] {
+        for directory in [self.maps(), self.links(), self.policies()] {
             let _ = fs::remove_dir(directory);
         }
+        if !self.maps().exists() {
+            let _ = self.remove_noted_sockets();
+        }
+        let _ = fs::remove_dir(&self.root);
     }
 
     /// Whether `lock` is the lock of the directory that is there now.
@@ -261,6 +271,7 @@ impl Pins {
         for directory in [self.links(), self.maps(), self.policies()] {
             remove_directory(&directory)?;
         }
+        self.remove_noted_sockets()?;
         remove_directory(&self.root)
     }
 }

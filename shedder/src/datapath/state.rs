@@ -1,5 +1,6 @@
 //! The pinned state: what every command reads and writes, with or without a daemon.
 
+use super::chain::{self, Foreign};
 use super::filter::{Filter, Owner};
 use super::mapped::Mapped;
 use super::measured::Measurements;
@@ -60,6 +61,30 @@ pub struct InterfaceState {
     pub posture: Posture,
     /// Whether our programs are behind the links of this interface, both ways.
     pub attachment: Attachment,
+    /// Who judges what leaves before our program does, the first first; none: that cannot be read.
+    pub before: Option<Vec<Foreign>>,
+}
+
+impl InterfaceState {
+    /// Why a kill may not stop what leaves; none: our program is the first to judge it.
+    pub fn preceded(&self) -> Option<String> {
+        let name = &self.name;
+        let Some(before) = &self.before else {
+            return Some(format!(
+                "{name}: whether another program judges what leaves before shedder's does cannot be read: this needs \
+                 CAP_NET_ADMIN"
+            ));
+        };
+        let first = before.first()?;
+        let others = match before.len() - 1 {
+            0 => String::new(),
+            others => format!(" (and {others} more)"),
+        };
+        Some(format!(
+            "{name}: {first}{others} judges what leaves before shedder's does, and may let pass what a kill stops; \
+             `shedder attach`, or a reload of the daemon, puts shedder's first"
+        ))
+    }
 }
 
 /// Whether an interface is held by our programs.
@@ -281,6 +306,7 @@ impl State {
                         _ => Posture::Open,
                     },
                     attachment: self.attachment(slot, &entry),
+                    before: chain::before_ours(&self.pins, slot, entry.index).ok(),
                 })
             })
             .collect()

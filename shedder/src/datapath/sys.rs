@@ -9,7 +9,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -118,6 +118,49 @@ pub(super) fn link_xdp(program: BorrowedFd<'_>, interface: u32, is_native: bool)
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
 }
 
+/// A program of the tcx chain of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chained {
+    pub(super) program: u32,
+    /// The id of the link that holds it; zero: none does.
+    pub(super) link: u32,
+}
+
+/// The programs that judge what leaves an interface of the caller's network namespace, the first first; none where the
+/// kernel has no tcx.
+pub(super) fn tcx_on_the_way_out(interface: u32) -> io::Result<Vec<Chained>> {
+    // As many as the kernel takes.
+    const MOST: usize = 64;
+    let (mut programs, mut links) = ([0u32; MOST], [0u32; MOST]);
+    let mut attr = zeroed_attr();
+    attr.query.__bindgen_anon_1.target_ifindex = interface;
+    attr.query.attach_type = bpf_attach_type::BPF_TCX_EGRESS as u32;
+    attr.query.prog_ids = programs.as_mut_ptr() as u64;
+    attr.query.link_ids = links.as_mut_ptr() as u64;
+    attr.query.__bindgen_anon_2.count = MOST as u32;
+    match bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr) {
+        Ok(_) => {}
+        // No tcx, no interface, none that has ever had a program.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENODEV | libc::ENOENT)) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    }
+    // SAFETY: what was asked with is what is answered with.
+    let query = unsafe { attr.query };
+    // SAFETY: the kernel has written how many there are.
+    let count = unsafe { query.__bindgen_anon_2.count } as usize;
+    let chain = programs.into_iter().zip(links).take(count);
+    Ok(chain.map(|(program, link)| Chained { program, link }).collect())
+}
+
+/// The name of a program, for which it has to be opened: that takes CAP_SYS_ADMIN.
+pub(super) fn program_name(id: u32) -> io::Result<String> {
+    let info: bpf_prog_info = info(program_by_id(id)?.as_fd())?;
+    let name: Vec<u8> = info.name.iter().map(|&byte| byte as u8).take_while(|&byte| byte != 0).collect();
+    Ok(String::from_utf8_lossy(&name).into_owned())
+}
+
 /// Fills `T`, which must be the kernel's description of the kind of object that `object` is.
 fn info<T>(object: BorrowedFd<'_>) -> io::Result<T> {
     // SAFETY: only used with the three structures below, which are plain data.
@@ -136,6 +179,8 @@ pub(super) struct LinkState {
     /// Zero: the interface is gone, or the link was detached by force.
     pub(super) interface: u32,
     pub(super) program: u32,
+    /// Its own id.
+    pub(super) link: u32,
 }
 
 /// What an XDP or tcx link is attached to now.
@@ -143,7 +188,7 @@ pub(super) fn link_state(link: BorrowedFd<'_>) -> io::Result<LinkState> {
     let info: bpf_link_info = info(link)?;
     // SAFETY: XDP and tcx both begin their part with the interface's index, and all of it was zeroed.
     let interface = unsafe { info.__bindgen_anon_1.xdp.ifindex };
-    Ok(LinkState { interface, program: info.prog_id })
+    Ok(LinkState { interface, program: info.prog_id, link: info.id })
 }
 
 /// The id of a program.

@@ -6,8 +6,8 @@ use nix::mount::{MntFlags, umount2};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::{DirBuilder, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,13 @@ const REGISTRY: &str = "/run/shedder-tests";
 /// Every name in the registry and among the namespaces begins with this.
 const PREFIX: &str = "shedder-";
 
-/// [`REGISTRY`], made where it is not there.
+/// [`REGISTRY`], made where it is not there. A test of what others may do can open its own network's directory to them, and
+/// shows nothing where they do not come as far as that.
 pub(super) fn registry() -> Result<PathBuf> {
     DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
         .create(REGISTRY)
+        .and_then(|()| std::fs::set_permissions(REGISTRY, Permissions::from_mode(0o711)))
         .with_context(|| format!("creating {REGISTRY}: networks are for root"))?;
     Ok(REGISTRY.into())
 }

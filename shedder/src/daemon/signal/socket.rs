@@ -1,12 +1,13 @@
 //! The path of the push socket: taken, kept, and given back.
 
+use crate::datapath::{AtPath, remove_dead_socket};
 use anyhow::{Context, bail};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
 use nix::sys::stat::{Mode, fchmod};
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -78,22 +79,12 @@ pub(in crate::daemon) fn make_parent(path: &Path) -> anyhow::Result<()> {
 
 /// Removes a socket that nobody listens at any more.
 fn make_way(path: &Path) -> anyhow::Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).context("cannot look at it"),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
+    match remove_dead_socket(path).context("cannot look at it, or remove what a dead process left there")? {
+        AtPath::Nothing => Ok(()),
+        AtPath::NoSocket => {
             bail!("something that is no socket is there; it was left alone: remove it, or name another path")
         }
-        Ok(_) => {}
-    }
-    // Only this tells a socket file with a process behind it from one without; it sends nothing.
-    match UnixDatagram::unbound()?.connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).context("cannot remove what a dead process left there")
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        // Any other error (another type of socket, no leave) does not say that it is dead.
-        Ok(()) | Err(_) => bail!("a live process listens there: stop it, or name another path"),
+        AtPath::Live => bail!("a live process listens there: stop it, or name another path"),
     }
 }
 
@@ -104,6 +95,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::ErrorKind;
     use std::os::unix::net::UnixListener;
     use tempfile::tempdir;
 
