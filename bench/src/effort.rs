@@ -30,9 +30,9 @@ pub(crate) struct Effort {
 impl Effort {
     /// What the documents are written by.
     pub(crate) const FULL: Effort = Effort {
-        costs: (21, 1_000_000),
-        sources: (5, 1 << 22),
-        floods: (5, Duration::from_millis(350)),
+        costs: (15, 1_000_000),
+        sources: (5, 1 << 20),
+        floods: (5, Duration::from_millis(150)),
         cases: usize::MAX,
         kills: 50,
         intervals: (&[5, 20, 100], Duration::from_secs(2)),

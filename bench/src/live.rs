@@ -98,9 +98,13 @@ pub(crate) fn floods(
     Ok(floods)
 }
 
-/// Frames that a peer meets before it is measured: all its sources come up, as far as there is time for that.
+/// Frames that a peer meets before it is measured: so many that all its sources have used their bursts; where they are too many
+/// for that, so that its caches are warm.
 fn warm_up(sources: u32) -> u64 {
-    (2 * BURST * u64::from(sources)).clamp(1 << 17, 1 << 20)
+    const LEAST: u64 = 1 << 17;
+    const MOST: u64 = 1 << 19;
+    let used = 4 * BURST * u64::from(sources);
+    if used > MOST { LEAST } else { used.max(LEAST) }
 }
 
 /// The CPU that makes frames and takes them in.

@@ -214,7 +214,8 @@ pub fn is_plain_ipv4<C: Cursor>(frame: C) -> bool {
 /// Whether the frame's first `there` bytes are a plain IPv4 packet as long as its header says, or longer.
 #[inline(always)]
 pub fn is_whole_ipv4<C: Cursor>(frame: C, there: usize) -> bool {
-    let Some([kind, _, total]) = frame.read::<6>(ETHERNET - 2).map(bytemuck::cast::<[u8; 6], [u16; 3]>) else {
+    let Some([kind, _, total]) = frame.read::<6>(ETHERNET - 2).map(bytemuck::cast::<[u8; 6], [u16; 3]>)
+    else {
         return false;
     };
     let total = u16::from_be(total) as usize;

@@ -225,7 +225,9 @@ fn a_first_fragment_too_short_for_its_header_is_malformed() {
                 if length < if protocol == 6 { 20 } else { 8 } {
                     assert_eq!(found, Walk::Malformed, "{protocol} {length}");
                 } else {
-                    assert!(matches!(found, Walk::Ip(packet) if packet.transport.protocol != Protocol::Other));
+                    assert!(
+                        matches!(found, Walk::Ip(packet) if packet.transport.protocol != Protocol::Other)
+                    );
                 }
             }
         }

@@ -19,6 +19,9 @@ const LIMIT: Duration = Duration::from_secs(1200);
 /// long gone: a panic by `int3`, seen where a program took the place of another (`bpf_dispatcher_xdp_func`).
 const ACCELERATION: &str = "tcg,thread=single";
 
+/// Frames that are generated for the kernel's verdict against the host's: what an emulator judges in minutes.
+const FRAMES: u32 = 10_000;
+
 /// What networks need of a kernel that has it in modules, in the order to load them.
 const MODULES: [&str; 5] = ["veth", "sch_ingress", "cls_bpf", "cls_matchall", "act_gact"];
 
@@ -145,7 +148,7 @@ fn init(modules: &[&str], suites: &[Suite]) -> String {
     for module in modules {
         script += &format!("/bin/busybox insmod /modules/{module}\n");
     }
-    script += "export PATH=/bin SHEDDER_BIN=/bin/shedder\n";
+    script += &format!("export PATH=/bin SHEDDER_BIN=/bin/shedder SHEDDER_FRAMES={FRAMES}\n");
     for Suite { target, arguments } in suites {
         script += &format!("/bin/{target} {} 2>&1\necho \"{ENDED} $?: {target}\"\n", arguments.join(" "));
     }

@@ -362,11 +362,9 @@ impl Segment {
     /// Where the segment, which begins `at` bytes into the frame, is in its streams.
     fn position(&self, at: u32) -> Position {
         match self {
-            Segment::Tcp { options, .. } => Position {
-                sequence: 1,
-                acknowledgement: 1,
-                payload_at: at + 20 + 4 * u32::from(*options),
-            },
+            Segment::Tcp { options, .. } => {
+                Position { sequence: 1, acknowledgement: 1, payload_at: at + 20 + 4 * u32::from(*options) }
+            }
             _ => Position::default(),
         }
     }
