@@ -350,6 +350,17 @@ mod tests {
     }
 
     #[test]
+    fn the_least_form_is_loaded_that_a_policy_needs() {
+        let form = |flags| form_for(&Policy { flags, ..Policy::zeroed() });
+        assert_eq!(form(0), "_plain");
+        assert_eq!(form(Policy::DRY_RUN | Policy::PRECISE_CLOCK), "_plain");
+        for flag in [Policy::SERVICES, Policy::LIFELINES, Policy::PREFIXES] {
+            assert_eq!(form(flag), "_unmeasured");
+        }
+        assert_eq!(form(Policy::SERVICES | Policy::MEASURED), "");
+    }
+
+    #[test]
     fn a_program_that_finds_no_memory_is_no_defect() {
         let refused = ProgramError::LoadError {
             io_error: std::io::Error::from_raw_os_error(libc::ENOMEM),
