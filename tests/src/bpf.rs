@@ -218,7 +218,8 @@ pub fn read<const N: usize>(map: &Path, index: u32) -> Result<[u8; N]> {
 /// All that is pinned under a directory, and what pinned programs use.
 pub fn objects_under(directory: &Path) -> Result<Vec<Object>> {
     let mut objects = Vec::new();
-    for path in pins_under(directory)? {
+    // A symbolic link notes something that is no object of the kernel's.
+    for path in pins_under(directory)?.into_iter().filter(|path| !path.is_symlink()) {
         let object = open(&path)?;
         let kind = std::fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd()))?;
         let id = head(&object)?.id;
