@@ -32,7 +32,8 @@ pub fn generate(ctx: XdpContext) -> u32 {
     let written = match plan.layout {
         Plan::V4 => write::<26, 24>(&ctx, plan, bits),
         Plan::V6 => write::<26, 60>(&ctx, plan, bits),
-        _ => write::<30, 28>(&ctx, plan, bits),
+        Plan::TAGGED => write::<30, 28>(&ctx, plan, bits),
+        _ => false,
     };
     if !written {
         return xdp_action::XDP_ABORTED;
@@ -63,7 +64,7 @@ fn source(plan: &Plan, tally: &mut Tally) -> (u32, u32) {
         }
     }
     let made = tally.frames;
-    if made % TIMED == 0 {
+    if made.is_multiple_of(TIMED) {
         // SAFETY: a helper without arguments.
         let now = unsafe { bpf_ktime_get_ns() };
         if made == 0 {
@@ -75,7 +76,7 @@ fn source(plan: &Plan, tally: &mut Tally) -> (u32, u32) {
     tally.frames = made + 1;
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u64;
-    let number = (random(made ^ cpu << 48, plan.seed) >> 32) * plan.sources as u64 >> 32;
+    let number = ((random(made ^ (cpu << 48), plan.seed) >> 32) * plan.sources as u64) >> 32;
     (plan.first + number as u32, 0)
 }
 
@@ -83,8 +84,8 @@ fn source(plan: &Plan, tally: &mut Tally) -> (u32, u32) {
 #[inline(always)]
 fn random(number: u64, seed: u64) -> u64 {
     let x = (number + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x ^ x >> 27
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x ^ (x >> 27)
 }
 
 /// Writes the header with the source's bits at `SOURCE` and the checksum at `CHECK`. False: the frame is too short.
