@@ -120,12 +120,12 @@ impl<const FLAGS: u32> Env for Maps<FLAGS> {
 
     #[inline(always)]
     fn tcp_service(&self, port: u16) -> PortEntry {
-        PortEntry(maps::PORTS.get(0).map_or(0, |ports| ports.tcp[port as usize]))
+        PortEntry(maps::PORTS.get(0).map_or(0, |ports| ports.tcp[below::<PORTS>(port as usize)]))
     }
 
     #[inline(always)]
     fn udp_service(&self, port: u16) -> PortEntry {
-        PortEntry(maps::PORTS.get(0).map_or(0, |ports| ports.udp[port as usize]))
+        PortEntry(maps::PORTS.get(0).map_or(0, |ports| ports.udp[below::<PORTS>(port as usize)]))
     }
 
     #[inline(always)]
@@ -163,6 +163,9 @@ impl<const FLAGS: u32> Env for Maps<FLAGS> {
         self.measures.set(maps::KEPT.get(0).is_some_and(|kept| kept.is_any != 0));
     }
 }
+
+/// How many ports there are.
+const PORTS: usize = 1 << 16;
 
 /// An entry, where it is one.
 #[inline(always)]
