@@ -10,6 +10,8 @@ use shedder_tests::traffic::Traffic;
 use shedder_tests::wait::until;
 use shedder_tests::{bpf, endpoint, privileged};
 use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
 #[test]
 fn a_second_daemon_on_the_same_pins_says_so_and_leaves_the_first_unharmed() {
@@ -81,12 +83,20 @@ fn meddle(name: &str, what: impl FnOnce(&Shedder<'_>)) {
     assert!(!shedder.pins().exists(), "{:?}", bpf::pins_under(shedder.pins()));
 }
 
+/// Removes a directory, as far as the daemon does not put it right meanwhile.
+fn remove_all(directory: &Path) {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+        removed => removed.unwrap(),
+    }
+}
+
 #[test]
 fn pins_that_are_all_removed_by_hand_are_put_right_and_a_kill_is_carried_over() {
     if !privileged::require() {
         return;
     }
-    meddle("pins-all", |shedder| fs::remove_dir_all(shedder.pins()).unwrap());
+    meddle("pins-all", |shedder| remove_all(shedder.pins()));
 }
 
 #[test]
@@ -102,7 +112,7 @@ fn maps_that_are_removed_by_hand_are_put_right_and_a_kill_is_carried_over() {
     if !privileged::require() {
         return;
     }
-    meddle("pins-maps", |shedder| fs::remove_dir_all(shedder.pins().join("maps")).unwrap());
+    meddle("pins-maps", |shedder| remove_all(&shedder.pins().join("maps")));
     meddle("pins-kills", |shedder| fs::remove_file(shedder.pins().join("maps").join(maps::KILLS)).unwrap());
     meddle("pins-counters", |shedder| {
         fs::remove_file(shedder.pins().join("maps").join(maps::COUNTERS)).unwrap()
