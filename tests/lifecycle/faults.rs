@@ -4,7 +4,7 @@
 //! The steps are those at which a debug build asks the file that `SHEDDER_FAULT` names: each change that it makes in the
 //! kernel.
 
-use crate::{BARE, FAILED, LONG, NOT_ATTACHED, crash, status, xdp_program};
+use crate::{BARE, FAILED, LONG, NOT_ATTACHED, both_ways, crash, status, xdp_program};
 use nix::sys::signal::Signal;
 use shedder_tests::bpf::{self, Hook, Object, Passing, Place};
 use shedder_tests::flood::now;
@@ -89,15 +89,6 @@ fn every_step(what: &str, mut each: impl FnMut(u64) -> bool) {
     println!("{what}: {} steps", last - 1);
 }
 
-/// Traffic both ways, of which not one packet may pass.
-fn both_ways(network: &Network) -> [Traffic; 2] {
-    let link = network.link();
-    [
-        Traffic::inward_of_both_families(network, link, 4000, 1_000).unwrap(),
-        Traffic::outward_of_both_families(network, link, 4001, 1_000).unwrap(),
-    ]
-}
-
 #[test]
 fn a_first_attach_that_dies_at_any_step_is_no_obstacle_to_the_next() {
     if !privileged::require() {
@@ -147,7 +138,7 @@ fn what_adopts_and_dies_at_any_step_never_loses_a_kill_and_is_no_obstacle() {
     let network = Network::new("fault-adopt").unwrap();
     let faulty = Faulty::new(&network);
     faulty.shedder.attach(ONE);
-    let both = both_ways(&network);
+    let both = both_ways(&network, 1_000);
     both.iter().for_each(Traffic::arrive_more);
     faulty.shedder.ok(&["kill"]);
     let killed = now();
@@ -182,7 +173,7 @@ fn what_adopts_and_fails_at_any_step_leaves_the_old_in_force_whole() {
     let both_held = |rest: &str| format!("interfaces = [\"veth0\", \"veth1\"]\n{rest}");
     let generic = both_held("mode = \"generic\"\n[source]\npackets_per_second = 1_000_000\n");
     faulty.shedder.attach(&both_held(""));
-    let traffic = both_ways(&network);
+    let traffic = both_ways(&network, 1_000);
     traffic.iter().for_each(Traffic::arrive_more);
     let programs = || ["veth0", "veth1"].map(|interface| xdp_program(&network, interface));
     let mode = || status(&faulty.shedder)["interfaces"][0]["mode"].clone();
@@ -277,7 +268,7 @@ fn a_reload_of_which_any_step_fails_leaves_the_old_in_force_and_a_kill_as_it_is(
     let network = Network::new("fault-reload").unwrap();
     let faulty = Faulty::new(&network);
     let daemon = faulty.daemon(&network, ONE);
-    let both = both_ways(&network);
+    let both = both_ways(&network, 1_000);
     both.iter().for_each(Traffic::arrive_more);
     faulty.shedder.ok(&["kill"]);
     let killed = now();
@@ -321,7 +312,7 @@ fn a_daemon_that_hangs_in_a_reload_is_no_obstacle_to_a_kill_nor_to_the_next_daem
     }
     let network = Network::new("fault-hang").unwrap();
     let faulty = Faulty::new(&network);
-    let both = both_ways(&network);
+    let both = both_ways(&network, 1_000);
     // From where the next generation has a directory, to where it is in force.
     for step in (5..=17).step_by(3) {
         let daemon = faulty.daemon(&network, ONE);

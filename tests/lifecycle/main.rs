@@ -53,6 +53,15 @@ fn allowed(network: &Network) -> Traffic {
     Traffic::inward_of_both_families(network, network.link(), 4100, 1_000).unwrap()
 }
 
+/// Traffic both ways, so many packets a second each.
+fn both_ways(network: &Network, rate: u64) -> [Traffic; 2] {
+    let link = network.link();
+    [
+        Traffic::inward_of_both_families(network, link, 4000, rate).unwrap(),
+        Traffic::outward_of_both_families(network, link, 4001, rate).unwrap(),
+    ]
+}
+
 /// Ends a daemon as a crash does, and waits until it is gone.
 fn crash(mut daemon: Process) {
     daemon.signal(Signal::SIGKILL).unwrap();

@@ -2,7 +2,7 @@
 //! kernel makes for a process is charged to its control group, as what the process itself uses is.
 
 use crate::scarcity::until_enough;
-use crate::{BARE, DENY};
+use crate::{BARE, DENY, both_ways};
 use anyhow::{Context, Result};
 use shedder_tests::flood::now;
 use shedder_tests::netns::Network;
@@ -83,10 +83,7 @@ fn a_limit_on_memory_that_is_reached_anywhere_while_attaching_refuses_it_whole_a
     assert!(!shedder.pins().exists());
 
     shedder.attach(BARE);
-    let both = [
-        Traffic::inward_of_both_families(&network, network.link(), 4000, 1_000).unwrap(),
-        Traffic::outward_of_both_families(&network, network.link(), 4001, 1_000).unwrap(),
-    ];
+    let both = both_ways(&network, 1_000);
     both.iter().for_each(Traffic::arrive_more);
     shedder.ok(&["kill"]);
     let killed = now();

@@ -1,6 +1,6 @@
 //! The directory of pins: who may use it, and what becomes of it in other hands.
 
-use crate::{BARE, DENY, FAILED, LONG, arrived, denied, status, xdp_program};
+use crate::{BARE, DENY, FAILED, LONG, arrived, both_ways, denied, status, xdp_program};
 use nix::mount::{MsFlags, mount};
 use shedder_common::abi::maps;
 use shedder_tests::flood::now;
@@ -50,10 +50,7 @@ fn meddle(name: &str, what: impl FnOnce(&Shedder<'_>)) {
     let network = Network::new(name).unwrap();
     let shedder = Shedder::new(&network);
     let mut daemon = shedder.ready_daemon(BARE).unwrap();
-    let both = [
-        Traffic::inward_of_both_families(&network, network.link(), 4000, 1_000).unwrap(),
-        Traffic::outward_of_both_families(&network, network.link(), 4001, 1_000).unwrap(),
-    ];
+    let both = both_ways(&network, 1_000);
     both.iter().for_each(Traffic::arrive_more);
     shedder.ok(&["kill"]);
     let repairs = || {
@@ -127,10 +124,7 @@ fn a_reload_before_removed_maps_are_put_right_loses_no_kill() {
     let network = Network::new("pins-reload").unwrap();
     let shedder = Shedder::new(&network);
     let daemon = shedder.ready_daemon(BARE).unwrap();
-    let both = [
-        Traffic::inward_of_both_families(&network, network.link(), 4000, 1_000).unwrap(),
-        Traffic::outward_of_both_families(&network, network.link(), 4001, 1_000).unwrap(),
-    ];
+    let both = both_ways(&network, 1_000);
     both.iter().for_each(Traffic::arrive_more);
     shedder.ok(&["kill"]);
     let killed = now();

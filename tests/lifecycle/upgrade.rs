@@ -1,6 +1,6 @@
 //! Another build of the same ABI takes over, and the first takes over again; one of another ABI is refused.
 
-use crate::{BARE, DENY, FAILED, LONG, arrived, crash, status};
+use crate::{BARE, DENY, FAILED, LONG, arrived, both_ways, crash, status};
 use shedder_tests::bpf::{self, Object};
 use shedder_tests::flood::now;
 use shedder_tests::netns::Network;
@@ -12,6 +12,9 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// Packets a second, each way.
+const RATE: u64 = 10_000;
 
 /// A call of the helper that reads the coarse clock, as an instruction; and of that which reads the precise one.
 const COARSE: [u8; 8] = [0x85, 0, 0, 0, 160, 0, 0, 0];
@@ -35,21 +38,11 @@ fn other_build(directory: &Path) -> PathBuf {
     path
 }
 
-/// Traffic both ways, ten thousand packets a second each, that has begun to arrive.
-fn both_ways(network: &Network) -> [Traffic; 2] {
-    let link = network.link();
-    let both = [
-        Traffic::inward_of_both_families(network, link, 4000, 10_000).unwrap(),
-        Traffic::outward_of_both_families(network, link, 4001, 10_000).unwrap(),
-    ];
-    both.iter().for_each(Traffic::arrive_more);
-    both
-}
-
 /// From the other build to this one, back and to this one again, with a kill set: nothing passes, and nothing begins anew.
 fn take_over_and_back(network: &Network, this: &Shedder<'_>, other: &Shedder<'_>) {
     let mut daemon = other.ready_daemon(DENY).unwrap();
-    let both = both_ways(network);
+    let both = both_ways(network, RATE);
+    both.iter().for_each(Traffic::arrive_more);
     this.ok(&["kill"]);
     let killed = now();
     let objects = || bpf::objects_under(this.pins()).unwrap();
@@ -94,7 +87,8 @@ fn take_over_and_back(network: &Network, this: &Shedder<'_>, other: &Shedder<'_>
 /// and nothing changes. Only its `detach` is obeyed, which is the way from one to the other.
 fn be_refused(network: &Network, holds: &Shedder<'_>, comes: &Shedder<'_>) {
     let mut daemon = holds.ready_daemon(DENY).unwrap();
-    let both = both_ways(network);
+    let both = both_ways(network, RATE);
+    both.iter().for_each(Traffic::arrive_more);
     holds.ok(&["kill"]);
     let killed = now();
     let config = comes.config(DENY);
