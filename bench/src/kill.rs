@@ -144,6 +144,18 @@ impl Trial {
         }
     }
 
+    /// Starts a command, and tells when. From a thread that is in the namespace already, because what is to be done in a child
+    /// makes it a copy of this large process first: milliseconds that no shell takes.
+    fn launch(&self, command: &Command, line: &str) -> Result<(Duration, Child)> {
+        let launched = self.network.server.run(|| {
+            let mut plain = Command::new(command.get_program());
+            plain.args(command.get_args()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let start = now();
+            plain.spawn().map(|child| (start, child))
+        })?;
+        launched.with_context(|| format!("`{line}` does not start: is it installed?"))
+    }
+
     fn words(&self, line: &str) -> Command {
         let mut words = line.split_whitespace();
         let mut command = self.network.server.command(words.next().unwrap_or_default());
@@ -164,10 +176,8 @@ impl Trial {
         } else {
             wait("packets to pass", || self.receiver.last().is_some_and(|last| last > began))?;
         }
-        let (mut command, line) = self.command();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let start = now();
-        let child = command.spawn().with_context(|| format!("`{line}` does not start: is it installed?"))?;
+        let (command, line) = self.command();
+        let (start, child) = self.launch(&command, &line)?;
         if matches!(self.means, Means::Detach) {
             let since = now();
             wait("packets to pass again", || self.receiver.first_since(since).is_some())?;

@@ -93,7 +93,7 @@ pub(crate) fn demand(gigabits: f64, cores: u64) -> Demand {
         counters: each_core(counters_each * MAX_INTERFACES),
         offered,
         measured,
-        flows: FLOW_SETS * size_of::<FlowSet>(),
+        flows: FLOW_SETS * (size_of::<Set>() + size_of::<FlowSet>()),
         control: size_of::<Control>(),
         scrape: each_core(counters_each) + offered + measured,
     }

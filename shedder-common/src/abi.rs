@@ -10,7 +10,7 @@ use crate::word::Word;
 use bytemuck::{Pod, Zeroable};
 
 /// Changes whenever anything in this file, or the meaning of a word in a map, does.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// First word of [`Meta`], so that a foreign map is told from ours.
 pub const MAGIC: u32 = 0x5348_4544;
@@ -57,13 +57,16 @@ pub mod maps {
     /// [`Service`](super::Service)s.
     pub const SERVICES: &str = "SERVICES";
 
-    /// [`FlowSet`](super::FlowSet)s: the flows whose requests are measured.
+    /// Which flows have their requests measured, [`FLOW_SETS`](super::FLOW_SETS) sets of them, and when they were last heard
+    /// of. By themselves, because the daemon looks through all of them at every turn, and most are empty.
+    pub const FLOW_KEYS: &str = "FLOW_KEYS";
+    /// [`FlowSet`](super::FlowSet)s: what is known of those flows.
     pub const FLOWS: &str = "FLOWS";
 
     /// State: lives as long as the pins, whatever program or daemon comes and goes.
-    pub const STATE: [&str; 13] = [
+    pub const STATE: [&str; 14] = [
         META, KILLS, CONTROL, COUNTERS, PACKETS, BYTES, NEW_FLOWS, SHARED, PROVEN, UDP_FLOWS, INTERFACES,
-        SERVICES, FLOWS,
+        SERVICES, FLOW_KEYS, FLOWS,
     ];
 
     /// [`PrefixSet`](crate::prefix::PrefixSet)s of [`Prefix4`](super::Prefix4).
@@ -383,12 +386,11 @@ pub const EXCHANGES: usize = 32;
 /// Sets in the table of measured flows, a power of two: room for 16,384 of them.
 pub const FLOW_SETS: usize = 2048;
 
-/// Flows that share a set, word by word: what is read of every flow lies together. See [`flows`](crate::flows).
+/// What is known of the flows that share a set, word by word: what is read of every flow lies together. Which they are has a map of
+/// its own. See [`flows`](crate::flows).
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct FlowSet {
-    /// Which flows these are, and when they were last heard of.
-    pub keys: Set,
     /// What arrived, written by ingress alone.
     pub arrived: Set,
     /// What left, written by egress, and by ingress where egress missed something.
@@ -648,7 +650,7 @@ assert_layout! {
     Offered: 4 * OFFERED_PLACES, 4;
     Measured: 4 * (2 * BUCKETS + EXCHANGES), 4;
     Flow: 8 * FLOW_BATCHES, 64;
-    FlowSet: 5 * 64 + 8 * WAYS * FLOW_BATCHES, 64;
+    FlowSet: 4 * 64 + 8 * WAYS * FLOW_BATCHES, 64;
     Ports: 4 * 65536, 2;
     Rate: 16, 8;
     Limits: 48, 8;

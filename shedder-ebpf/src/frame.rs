@@ -46,8 +46,8 @@ const SHORT: usize = 1024;
 
 /// The length of an arriving frame, all its buffers together.
 ///
-/// The helper that tells it is a call, which costs as much as the rest of the walk: a short plain IPv4 frame that has all
-/// that its header claims is known to be whole. (What is behind the packet in another buffer would not be counted. Nothing of the
+/// The helper that tells it is a call, which costs about a third of the rest of the walk: a short plain IPv4 frame that has
+/// all that its header claims is known to be whole. (What is behind the packet in another buffer would not be counted. Nothing of the
 /// kind passes a router.)
 #[inline(always)]
 pub fn xdp_length(ctx: &XdpContext) -> usize {

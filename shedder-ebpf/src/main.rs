@@ -31,7 +31,8 @@ use crate::frame::{linear_of_skb, xdp_length};
 #[xdp(frags)]
 #[inline(always)]
 pub fn shedder_ingress(ctx: XdpContext) -> u32 {
-    // What is measured is judged in a function of its own, so that the stack of the one is free when the other needs it.
+    // What is measured is judged in a function of its own, so that the stack of the one is free when the other needs it. It is
+    // called and nowhere inlined as well: kernels before 6.8 add up the stacks of both copies, and refuse the program.
     let judged = Judged(shedder_judge_arriving(ctx.ctx));
     if judged.is_measured() {
         measure::shedder_arrived(ctx.ctx);

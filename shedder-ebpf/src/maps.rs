@@ -37,6 +37,8 @@ pub static UDP_FLOWS: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static INTERFACES: Array<Interface> = Array::with_max_entries(MAX_INTERFACES as u32, BPF_F_MMAPABLE);
 #[map]
+pub static FLOW_KEYS: Array<Set> = Array::with_max_entries(FLOW_SETS as u32, BPF_F_MMAPABLE);
+#[map]
 pub static FLOWS: Array<FlowSet> = Array::with_max_entries(FLOW_SETS as u32, BPF_F_MMAPABLE);
 #[map]
 pub static SERVICES: Array<Service> = Array::with_max_entries(MAX_SERVICES as u32, BPF_F_MMAPABLE);

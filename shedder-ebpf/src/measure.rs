@@ -4,6 +4,7 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::cty::{c_long, c_void};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_skb_load_bytes, bpf_xdp_load_bytes};
 use shedder_common::abi::{Control, EXCHANGES, Exchange, FlowSet, MAX_SERVICES, Measured};
+use shedder_common::bucket::Set;
 use shedder_common::flows::{self, CHUNK, Ending, Found, Meter, Scan, Segment, WINDOW};
 use shedder_common::histogram::BUCKETS;
 
@@ -193,6 +194,11 @@ impl Frame for () {
 }
 
 impl<F: Frame> Meter for InKernel<F> {
+    #[inline(always)]
+    fn flow_keys(&self, set: u32) -> Option<&Set> {
+        maps::FLOW_KEYS.get(set)
+    }
+
     #[inline(always)]
     fn flows(&self, set: u32) -> Option<&FlowSet> {
         maps::FLOWS.get(set)

@@ -1,6 +1,7 @@
 //! shedder on the kernel that runs here, where that is another than this machine's: `cargo xtask kernels` boots one in an
 //! emulator and runs these inside, which is why nothing here needs more than a few packets.
 
+mod clock;
 mod daemon;
 mod filter;
 mod old;

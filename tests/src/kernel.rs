@@ -16,6 +16,7 @@ use shedder_common::abi::{
     Cell, Control, FlowSet, InterfaceCounters, MAX_INTERFACES, MAX_SERVICES, Measured, Policy, Ports,
     Prefix4, Prefix6, PrefixPolicy, ServiceControl, maps,
 };
+use shedder_common::bucket::{Set, WAYS};
 use shedder_common::flows::{self, Outstanding};
 use shedder_common::prefix::{Prefix, PrefixSet};
 use shedder_common::reason::{REASONS, Reason};
@@ -219,15 +220,20 @@ impl Attached {
         const WORDS: usize = size_of::<FlowSet>() / 8;
         let map = Map::Array(open(&self.state_pin(maps::FLOWS)));
         let map: Array<_, Value<[u64; WORDS]>> = Array::try_from(map).expect("the flows' shape");
+        let keys = Map::Array(open(&self.state_pin(maps::FLOW_KEYS)));
+        let keys: Array<_, Value<[u64; WAYS]>> = Array::try_from(keys).expect("the keys' shape");
         let mut all = Vec::new();
         for index in 0..map.len() {
-            let words = map.get(&index, 0).expect("the set is there").0;
             let set = FlowSet::default();
-            let lines = [&set.keys, &set.arrived, &set.answered, &set.holes, &set.singles];
+            let lines = [&set.arrived, &set.answered, &set.holes, &set.singles];
             let places = lines.into_iter().flat_map(|line| &line.0);
             let places = places.chain(set.flows.iter().flat_map(|flow| &flow.batches));
+            let words = map.get(&index, 0).expect("the set is there").0;
             places.zip(words).for_each(|(place, word)| place.store(word));
-            flows::outstanding(&set, monotonic(), |one| all.push(one));
+            let of_set = Set::default();
+            let words = keys.get(&index, 0).expect("the set is there").0;
+            of_set.0.iter().zip(words).for_each(|(place, word)| place.store(word));
+            flows::outstanding(&of_set, &set, monotonic(), |one| all.push(one));
         }
         all
     }

@@ -8,7 +8,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Waits until `is_so`.
 ///
 /// # Panics
-/// Where it is not after half a minute, naming `what` was waited for.
+/// Where it is not after two minutes, naming `what` was waited for.
 #[track_caller]
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

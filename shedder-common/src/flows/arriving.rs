@@ -128,7 +128,7 @@ impl<M: Meter> Flow<'_, M> {
         if !arrived.is_connecting(answered) {
             self.count(Exchange::ResetByPeer, 1);
         }
-        place::release(self.set, self.way);
+        place::release(self.meter, self.segment.flow, self.way);
     }
 
     /// Data, or the peer's last segment.
@@ -160,7 +160,7 @@ impl<M: Meter> Flow<'_, M> {
         let arrived = arrived.with(Arrived::FIN, is_last || arrived.is(Arrived::FIN));
         self.store(arrived);
         if is_last && arrived.waiting(answered) == 0 {
-            place::release(self.set, self.way);
+            place::release(self.meter, self.segment.flow, self.way);
         }
     }
 

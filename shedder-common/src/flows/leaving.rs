@@ -84,7 +84,7 @@ impl<M: Meter> Flow<'_, M> {
             let answered = self.settle(words.1, u16::MAX, false);
             self.set.answered.0[self.way].store(answered.0);
         }
-        place::release(self.set, self.way);
+        place::release(self.meter, self.segment.flow, self.way);
     }
 
     /// Data leaves: what of it did not leave before may be an answer.

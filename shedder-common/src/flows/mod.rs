@@ -23,7 +23,7 @@ pub use place::place;
 pub use settle::{Ending, settle};
 
 use crate::abi::{Control, Exchange, FLOW_SETS, FlowSet, PortEntry};
-use crate::bucket::WAYS;
+use crate::bucket::{Set, WAYS};
 use crate::walk::{Packet, Position, Tcp, Transport};
 use words::{Answered, Arrived, Batch, Key};
 
@@ -32,7 +32,9 @@ use words::{Answered, Arrived, Batch, Key};
 /// [`Meter::place`], [`Meter::scan`] and [`Meter::settle`] are [`place`], [`Scan`] and [`settle`], each a call of its own,
 /// so that where programs are verified they are verified once and not once for every way that leads to them.
 pub trait Meter {
-    /// A set of the table of flows.
+    /// Which flows are in a set of the table of flows, and when they were last heard of.
+    fn flow_keys(&self, set: u32) -> Option<&Set>;
+    /// What is known of the flows in a set.
     fn flows(&self, set: u32) -> Option<&FlowSet>;
     /// What the loop says.
     fn control(&self) -> Option<&Control>;
@@ -142,11 +144,11 @@ pub struct Outstanding {
     pub count: u32,
 }
 
-/// Everything that is outstanding in a set at `now`, in nanoseconds. A flow that was silent for as long as a place is
+/// Everything that is outstanding in a set, of which `keys` tells the flows, at `now`, in nanoseconds. A flow that was silent for as long as a place is
 /// kept for it (137 s where a request waits, 8.6 s where a connection does) is left out.
-pub fn outstanding(set: &FlowSet, now: u64, mut each: impl FnMut(Outstanding)) {
+pub fn outstanding(keys: &Set, set: &FlowSet, now: u64, mut each: impl FnMut(Outstanding)) {
     for way in 0..WAYS {
-        let key = Key(set.keys.0[way].load());
+        let key = Key(keys.0[way].load());
         if key.is_empty() {
             continue;
         }

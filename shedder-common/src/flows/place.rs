@@ -1,9 +1,8 @@
 //! Where a flow's state lies.
 
-use super::Meter;
 use super::words::{Answered, Arrived, Key};
-use crate::abi::FlowSet;
-use crate::bucket::WAYS;
+use super::{Meter, set_of};
+use crate::bucket::{Set, WAYS};
 
 /// For how long a place is kept for a request that waits on a silent flow, in nanoseconds (137 s).
 const KEPT: u64 = 1 << 37;
@@ -33,11 +32,11 @@ pub(super) const NEW: u32 = 8;
 /// waits; then the way is given with the bit of 8. 16 where there is none.
 #[inline(always)]
 pub fn place<M: Meter>(meter: &M, flow: u64, now: u64, or_new: bool) -> u32 {
-    let Some(set) = meter.flows(super::set_of(flow)) else { return NOWHERE };
+    let Some(keys) = meter.flow_keys(set_of(flow)) else { return NOWHERE };
     let key = Key::new(super::sample(flow), now);
     let mut way = 0;
     while way < WAYS {
-        let word = &set.keys.0[way];
+        let word = &keys.0[way];
         let held = word.load();
         if Key(held).tag() == key.tag() && !Key(held).is_empty() {
             if or_new && held != key.0 {
@@ -48,17 +47,18 @@ pub fn place<M: Meter>(meter: &M, flow: u64, now: u64, or_new: bool) -> u32 {
         }
         way += 1;
     }
-    if or_new { claim(set, key, now) } else { NOWHERE }
+    if or_new { claim(meter, flow, keys, key, now) } else { NOWHERE }
 }
 
-/// Takes a way for the flow with this key.
+/// Takes a way for the flow with this key, of those that the `keys` of its set tell.
 #[inline(always)]
-fn claim(set: &FlowSet, key: Key, now: u64) -> u32 {
+fn claim<M: Meter>(meter: &M, flow: u64, keys: &Set, key: Key, now: u64) -> u32 {
+    let Some(set) = meter.flows(set_of(flow)) else { return NOWHERE };
     let mut chosen = WAYS;
     let mut longest = 0;
     let mut way = 0;
     while way < WAYS {
-        let held = Key(set.keys.0[way].load());
+        let held = Key(keys.0[way].load());
         let arrived = Arrived(set.arrived.0[way].load());
         let answered = Answered(set.answered.0[way].load());
         let silence = if held.is_empty() {
@@ -77,7 +77,7 @@ fn claim(set: &FlowSet, key: Key, now: u64) -> u32 {
     if chosen >= WAYS {
         return NOWHERE;
     }
-    let word = &set.keys.0[chosen];
+    let word = &keys.0[chosen];
     let held = word.load();
     // Where another CPU is first, this flow begins at its next request.
     if word.compare_exchange(held, key.0) == held { chosen as u32 | NEW } else { NOWHERE }
@@ -85,6 +85,8 @@ fn claim(set: &FlowSet, key: Key, now: u64) -> u32 {
 
 /// Gives the flow's way back.
 #[inline(always)]
-pub(super) fn release(set: &FlowSet, way: usize) {
-    set.keys.0[way & (WAYS - 1)].store(0);
+pub(super) fn release<M: Meter>(meter: &M, flow: u64, way: usize) {
+    if let Some(keys) = meter.flow_keys(set_of(flow)) {
+        keys.0[way & (WAYS - 1)].store(0);
+    }
 }

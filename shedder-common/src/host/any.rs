@@ -2,7 +2,7 @@
 
 use super::Host;
 use crate::abi::{FLOW_SETS, FlowSet, Limits, Policy, PortEntry, Prefix4, Prefix6, PrefixPolicy};
-use crate::bucket::Rate;
+use crate::bucket::{Rate, Set};
 use crate::class::{Class, SHED_NOTHING};
 use crate::hash::HashKey;
 use crate::ladder::{egress, ingress};
@@ -167,22 +167,22 @@ fn command(host: &Host, script: &mut Script<'_>) {
 
 std::thread_local! {
     /// The measured flows, which are some megabytes: allocated once, and zeroed where they were used.
-    static FLOWS: RefCell<Vec<FlowSet>> = RefCell::default();
+    static FLOWS: RefCell<Vec<(Set, FlowSet)>> = RefCell::default();
 }
 
 /// Lends [`FLOWS`] to a host while something is done with it.
 fn with_flows(host: &mut Host, work: impl FnOnce(&Host)) {
     let mut flows = FLOWS.take();
     if flows.is_empty() {
-        flows = (0..FLOW_SETS).map(|_| FlowSet::default()).collect();
+        flows = (0..FLOW_SETS).map(|_| Default::default()).collect();
     }
     host.flows = OnceCell::from(flows);
     work(host);
     let mut flows = host.flows.take().unwrap_or_default();
     if host.policy.flags & Policy::MEASURED != 0 {
         // Nothing is written into a set before a key is.
-        let is_used = |set: &FlowSet| set.keys.0.iter().any(|key| key.load() != 0);
-        flows.iter_mut().filter(|set| is_used(set)).for_each(|set| *set = FlowSet::default());
+        let is_used = |keys: &Set| keys.0.iter().any(|key| key.load() != 0);
+        flows.iter_mut().filter(|(keys, _)| is_used(keys)).for_each(|set| *set = Default::default());
     }
     FLOWS.set(flows);
 }

@@ -47,7 +47,7 @@ pub struct Host {
     /// By event.
     pub events: RefCell<[u64; EVENTS]>,
     /// Measured flows, made where one is measured.
-    pub flows: OnceCell<Vec<FlowSet>>,
+    pub flows: OnceCell<Vec<(Set, FlowSet)>>,
     /// By slot.
     pub measured: RefCell<Vec<Measured>>,
     kept: Cell<Option<Segment>>,
@@ -85,9 +85,9 @@ impl Host {
         }
     }
 
-    /// The set of measured flows of this number.
-    pub fn flow_set(&self, set: usize) -> Option<&FlowSet> {
-        self.flows.get_or_init(|| (0..FLOW_SETS).map(|_| FlowSet::default()).collect()).get(set)
+    /// The set of measured flows of this number: which they are, and what is known of them.
+    pub fn flow_set(&self, set: usize) -> Option<&(Set, FlowSet)> {
+        self.flows.get_or_init(|| (0..FLOW_SETS).map(|_| Default::default()).collect()).get(set)
     }
 }
 
@@ -98,8 +98,12 @@ struct Measuring<'a, C> {
 }
 
 impl<C: Cursor> Meter for Measuring<'_, C> {
+    fn flow_keys(&self, set: u32) -> Option<&Set> {
+        self.host.flow_set(set as usize).map(|(keys, _)| keys)
+    }
+
     fn flows(&self, set: u32) -> Option<&FlowSet> {
-        self.host.flow_set(set as usize)
+        self.host.flow_set(set as usize).map(|(_, flows)| flows)
     }
 
     fn control(&self) -> Option<&Control> {

@@ -80,7 +80,8 @@ impl Bench {
     fn outstanding(&self) -> Vec<Outstanding> {
         let mut all = Vec::new();
         for set in 0..FLOW_SETS {
-            outstanding(self.host.flow_set(set).unwrap(), self.now(), |one| all.push(one));
+            let (keys, flows) = self.host.flow_set(set).unwrap();
+            outstanding(keys, flows, self.now(), |one| all.push(one));
         }
         all
     }

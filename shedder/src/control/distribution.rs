@@ -22,6 +22,9 @@ const TELLING: f64 = 20.0;
 /// Arrivals within [`LOAD_MEMORY`] that are taken to be there always, so that some more than none are no flood.
 const LOAD_FLOOR: f64 = 6.0;
 
+/// Less weight than this in all is none.
+const FORGOTTEN: f64 = 1e-9;
+
 /// Less weight than this in all, and nothing is offered that makes a distribution.
 const LEAST: f64 = 1.0;
 
@@ -89,23 +92,36 @@ impl Distribution {
         let dt = now.saturating_sub(*at).as_secs_f64();
         *at = now.max(*at);
         let mut by_class = [0.0; CLASSES];
-        let mut restarted = false;
-        for (priority, (&new, &old)) in counters.iter().zip(last.iter()).enumerate() {
-            let offered = new.wrapping_sub(old);
-            restarted |= offered > u32::MAX / 2;
-            by_class[priority / COHORTS as usize] += f64::from(offered);
+        let of_class = COHORTS as usize;
+        for (class, (new, old)) in counters.chunks(of_class).zip(last.chunks(of_class)).enumerate() {
+            // Most classes of most services are silent in most turns.
+            if new == old {
+                continue;
+            }
+            for (&new, &old) in new.iter().zip(old) {
+                let offered = new.wrapping_sub(old);
+                if offered > u32::MAX / 2 {
+                    **last = *counters;
+                    return;
+                }
+                by_class[class] += f64::from(offered);
+            }
         }
         let fresh: f64 = by_class.iter().sum();
-        if restarted {
-            **last = *counters;
-            return;
-        }
         let kept = (-dt / MEMORY.as_secs_f64()).exp() * MEMORY_ARRIVALS / (MEMORY_ARRIVALS + fresh);
-        self.total = 0.0;
-        for ((weight, &new), old) in self.weights.iter_mut().zip(counters).zip(last.iter_mut()) {
-            *weight = *weight * kept + f64::from(new.wrapping_sub(*old));
-            self.total += *weight;
-            *old = new;
+        self.total *= kept;
+        if self.total > FORGOTTEN {
+            self.weights.iter_mut().for_each(|weight| *weight *= kept);
+        } else if self.total > 0.0 {
+            self.total = 0.0;
+            self.weights.fill(0.0);
+        }
+        if fresh > 0.0 {
+            for ((weight, &new), old) in self.weights.iter_mut().zip(counters).zip(last.iter_mut()) {
+                *weight += f64::from(new.wrapping_sub(*old));
+                *old = new;
+            }
+            self.total = self.weights.iter().sum();
         }
         let kept = (-dt / MEMORY.as_secs_f64()).exp() * MIX_ARRIVALS / (MIX_ARRIVALS + fresh);
         for (mix, fresh) in self.mix.iter_mut().zip(by_class) {

@@ -3,7 +3,6 @@
 use super::fault;
 use super::pins::{Pins, Way, remove_pin};
 use super::policy::{Compiled, MEMORY_SETS};
-use super::state::Value;
 use super::sys::{self, MapShape};
 use crate::config::Protocol;
 use anyhow::{Context, Result, anyhow, bail};
@@ -219,6 +218,14 @@ impl Generation<'_> {
             .context("cannot write the table of ports")
     }
 }
+
+/// A value of a map, in a form that aya takes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Value<T>(T);
+
+// SAFETY: `bytemuck::Pod` asks for more than `aya::Pod` does.
+unsafe impl<T: bytemuck::Pod> aya::Pod for Value<T> {}
 
 /// Writes all entries of an array map.
 fn fill_array<T: bytemuck::Pod>(map: MapData, entries: &[T]) -> Result<()> {

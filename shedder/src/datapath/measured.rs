@@ -1,18 +1,19 @@
 //! What the programs measured: the passive signal as the kernel keeps it.
 
 use super::mapped::Mapped;
+use super::per_cpu::PerCpu;
 use super::pins::Pins;
-use super::state::{Value, per_cpu};
 use anyhow::{Context, Result};
-use aya::maps::{MapData, PerCpuArray};
 use bytemuck::Zeroable;
 use shedder_common::abi::{Control, FlowSet, Measured, maps};
+use shedder_common::bucket::Set;
 use shedder_common::flows::{self, Outstanding};
 use std::path::Path;
 
 /// The measurements of one generation of programs, to be read again and again.
 pub struct Measurements {
-    map: PerCpuArray<MapData, Value<Measured>>,
+    map: PerCpu<Measured>,
+    keys: Mapped<Set>,
     flows: Mapped<FlowSet>,
     control: Mapped<Control>,
 }
@@ -20,7 +21,8 @@ pub struct Measurements {
 impl Measurements {
     pub(super) fn open(measured: &Path, pins: &Pins) -> Result<Measurements> {
         Ok(Measurements {
-            map: per_cpu(measured)?,
+            map: PerCpu::open(measured)?,
+            keys: Mapped::open(&pins.map(maps::FLOW_KEYS))?,
             flows: Mapped::open(&pins.map(maps::FLOWS))?,
             control: Mapped::open(&pins.map(maps::CONTROL))?,
         })
@@ -30,24 +32,25 @@ impl Measurements {
     /// a service that this generation does not know.
     pub fn of(&self, service: usize) -> Result<Box<Measured>> {
         let mut sum = Box::new(Measured::zeroed());
-        if service >= self.map.len() as usize {
+        if service >= self.map.len() {
             return Ok(sum);
         }
-        let per_cpu = self.map.get(&(service as u32), 0).context("cannot read what was measured")?;
-        for Value(cpu) in per_cpu.iter() {
-            add(&mut sum.answered, &cpu.answered);
-            add(&mut sum.abandoned, &cpu.abandoned);
-            add(&mut sum.exchanges, &cpu.exchanges);
-        }
-        Ok(sum)
+        let read = self.map.read(service, |cpus| {
+            for cpu in cpus {
+                add(&mut sum.answered, &cpu.answered);
+                add(&mut sum.abandoned, &cpu.abandoned);
+                add(&mut sum.exchanges, &cpu.exchanges);
+            }
+        });
+        read.context("cannot read what was measured").map(|()| sum)
     }
 
     /// Calls `each` with everything that waits for this host at `now`, in nanoseconds of CLOCK_MONOTONIC, of the flows of
     /// all services that are measured. Reads some hundred kilobytes.
     pub fn outstanding(&self, now: u64, mut each: impl FnMut(Outstanding)) {
         let control = self.control.get(0);
-        for set in 0..self.flows.len() {
-            flows::outstanding(self.flows.get(set), now, |one| {
+        for set in 0..self.keys.len().min(self.flows.len()) {
+            flows::outstanding(self.keys.get(set), self.flows.get(set), now, |one| {
                 // The answers of a flow that is not sampled any more leave unseen.
                 if u64::from(one.sample) >= control.services[one.service].skip.load() {
                     each(one);

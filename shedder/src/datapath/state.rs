@@ -4,12 +4,12 @@ use super::chain::{self, Foreign};
 use super::filter::{Filter, Owner};
 use super::mapped::Mapped;
 use super::measured::Measurements;
+use super::per_cpu::PerCpu;
 use super::pins::{self, Pins, Way};
 use super::sys;
 use super::{AttachedMode, NotAttached};
 use crate::config::Posture;
 use anyhow::{Context, Result, bail};
-use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use shedder_common::abi::{
     ABI_VERSION, Cell, Control, Interface, InterfaceCounters, Kills, MAGIC, MAX_INTERFACES, MAX_SERVICES,
     Meta, NAME_LEN, Offered, Policy, Service, maps,
@@ -20,18 +20,10 @@ use shedder_common::hash::HashKey;
 use shedder_common::memory;
 use shedder_common::word::Word;
 use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// One more than the highest hash of a flow.
 const SKIP_ALL: f64 = (1u64 << 32) as f64;
-
-/// A value of a per-CPU map, in a form that aya takes.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct Value<T>(pub(super) T);
-
-// SAFETY: `bytemuck::Pod` asks for more than `aya::Pod` does.
-unsafe impl<T: bytemuck::Pod> aya::Pod for Value<T> {}
 
 /// What a kill or an override is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +107,7 @@ pub struct State {
     control: Mapped<Control>,
     interfaces: Mapped<Interface>,
     services: Mapped<Service>,
-    counters: PerCpuArray<MapData, Value<InterfaceCounters>>,
-    counters_map: OwnedFd,
+    counters: PerCpu<InterfaceCounters>,
 }
 
 impl State {
@@ -159,8 +150,7 @@ impl State {
             control: Mapped::open(&pins.map(maps::CONTROL))?,
             interfaces: Mapped::open(&pins.map(maps::INTERFACES))?,
             services: Mapped::open(&pins.map(maps::SERVICES))?,
-            counters: per_cpu(&pins.map(maps::COUNTERS))?,
-            counters_map: sys::get_pinned(&pins.map(maps::COUNTERS)).context("cannot open the counters")?,
+            counters: PerCpu::open(&pins.map(maps::COUNTERS))?,
             pins: pins.clone(),
         })
     }
@@ -173,7 +163,7 @@ impl State {
             (maps::CONTROL, self.control.map()),
             (maps::INTERFACES, self.interfaces.map()),
             (maps::SERVICES, self.services.map()),
-            (maps::COUNTERS, self.counters_map.as_fd()),
+            (maps::COUNTERS, self.counters.map()),
         ]
     }
 
@@ -373,23 +363,19 @@ impl State {
 
     /// The counters of an interface, summed over the CPUs.
     pub fn counters(&self, slot: usize) -> Result<InterfaceCounters> {
-        let per_cpu = self.counters.get(&(slot as u32), 0).context("cannot read the counters")?;
-        Ok(per_cpu.iter().fold(InterfaceCounters::default(), |sum, Value(cpu)| add(sum, cpu)))
+        let counters = self.counters.read(slot, |cpus| cpus.iter().fold(InterfaceCounters::default(), add));
+        counters.context("cannot read the counters")
     }
 
     /// Sets the counters of an interface to zero.
     pub(super) fn clear_counters(&self, slot: usize) -> Result<()> {
-        let mut counters = per_cpu(&self.pins.map(maps::COUNTERS))?;
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("cannot count the CPUs")?;
-        let zeros = PerCpuValues::try_from(vec![Value(InterfaceCounters::default()); cpus])?;
-        counters.set(slot as u32, zeros, 0).context("cannot clear the counters")
+        self.counters.clear(slot).context("cannot clear the counters")
     }
 
     /// The distribution of offered work in force, to be read again and again.
     pub fn offered(&self) -> Result<OfferedWork> {
         let path = self.pins.policy_map(self.meta.read(0).generation, maps::OFFERED);
-        let map = per_cpu(&path)?;
-        Ok(OfferedWork { slots: map.len() as usize, map })
+        Ok(OfferedWork { map: PerCpu::open(&path)? })
     }
 
     /// What the programs in force measured, to be read again and again.
@@ -439,8 +425,7 @@ impl State {
 
 /// The counts of offered work, by service and priority.
 pub struct OfferedWork {
-    map: PerCpuArray<MapData, Value<Offered>>,
-    slots: usize,
+    map: PerCpu<Offered>,
 }
 
 impl OfferedWork {
@@ -448,37 +433,30 @@ impl OfferedWork {
     /// the CPUs; wraps. Nothing for a service that this policy does not know.
     pub fn of(&self, service: Option<usize>) -> Result<[u32; PRIORITIES as usize]> {
         let mut sum = [0u32; PRIORITIES as usize];
-        let slot = service.unwrap_or(self.slots - 1);
-        if service.is_some_and(|slot| slot + 1 >= self.slots) {
+        let none = self.map.len() - 1;
+        if service.is_some_and(|slot| slot >= none) {
             return Ok(sum);
         }
-        let per_cpu = self.map.get(&(slot as u32), 0).context("cannot read the offered work")?;
-        for Value(cpu) in per_cpu.iter() {
-            for (sum, count) in sum.iter_mut().zip(cpu.by_priority) {
-                *sum = sum.wrapping_add(count);
+        let read = self.map.read(service.unwrap_or(none), |cpus| {
+            for cpu in cpus {
+                for (sum, count) in sum.iter_mut().zip(cpu.by_priority) {
+                    *sum = sum.wrapping_add(count);
+                }
             }
-        }
-        Ok(sum)
+        });
+        read.context("cannot read the offered work").map(|()| sum)
     }
 
     /// What was offered to anybody.
     pub fn of_all(&self) -> Result<[u32; PRIORITIES as usize]> {
         let mut sum = [0u32; PRIORITIES as usize];
-        for service in (0..self.slots - 1).map(Some).chain([None]) {
+        for service in (0..self.map.len() - 1).map(Some).chain([None]) {
             for (sum, count) in sum.iter_mut().zip(self.of(service)?) {
                 *sum = sum.wrapping_add(count);
             }
         }
         Ok(sum)
     }
-}
-
-pub(super) fn per_cpu<T: bytemuck::Pod>(path: &std::path::Path) -> Result<PerCpuArray<MapData, Value<T>>> {
-    let data =
-        MapData::from_pin(path).with_context(|| format!("cannot open the pinned map {}", path.display()))?;
-    PerCpuArray::try_from(Map::PerCpuArray(data)).with_context(|| {
-        format!("{} is not the map that this build knows: it was made by another build", path.display())
-    })
 }
 
 fn add(mut sum: InterfaceCounters, cpu: &InterfaceCounters) -> InterfaceCounters {

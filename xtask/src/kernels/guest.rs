@@ -148,7 +148,7 @@ fn init(modules: &[&str], suites: &[Suite]) -> String {
     for module in modules {
         script += &format!("/bin/busybox insmod /modules/{module}\n");
     }
-    script += &format!("export PATH=/bin SHEDDER_BIN=/bin/shedder SHEDDER_FRAMES={FRAMES}\n");
+    script += &format!("export PATH=/bin SHEDDER_GUEST=1 SHEDDER_BIN=/bin/shedder SHEDDER_FRAMES={FRAMES}\n");
     for Suite { target, arguments } in suites {
         script += &format!("/bin/{target} {} 2>&1\necho \"{ENDED} $?: {target}\"\n", arguments.join(" "));
     }

@@ -71,7 +71,7 @@ fn suites(version: (u32, u32)) -> Vec<Suite> {
         return vec![suite("kernels", &["--ignored", "--nocapture", "old::"])];
     }
     // One after the other: each has the patience of a test that has a CPU for itself.
-    let mut own = vec!["--ignored", "--test-threads=1", "switch::", "daemon::"];
+    let mut own = vec!["--ignored", "--test-threads=1", "--nocapture", "switch::", "daemon::", "clock::"];
     if version < (6, 6) {
         own.push("filter::");
     }
@@ -99,8 +99,8 @@ mod tests {
     #[test]
     fn each_kernel_is_asked_for_what_it_can_do() {
         assert_eq!(names((5, 10)), ["kernels --ignored --nocapture old::"]);
-        assert_eq!(names((6, 1))[0], "kernels --ignored --test-threads=1 switch:: daemon:: filter::");
-        assert_eq!(names((6, 12))[0], "kernels --ignored --test-threads=1 switch:: daemon::");
+        assert_eq!(names((6, 1))[0], "kernels --ignored --test-threads=1 --nocapture switch:: daemon:: clock:: filter::");
+        assert_eq!(names((6, 12))[0], "kernels --ignored --test-threads=1 --nocapture switch:: daemon:: clock::");
         assert_eq!(names((6, 12))[2], "packets --skip what_the_fuzzer_kept");
     }
 
