@@ -10,7 +10,7 @@ use crate::control::{
 };
 use crate::datapath::{Measurements, OfferedWork, Scope, State, monotonic};
 use anyhow::{Context, Result};
-use shedder_common::abi::MAX_SERVICES;
+use shedder_common::abi::{MAX_INTERFACES, MAX_SERVICES};
 use shedder_common::class::Cutoff;
 use shedder_common::words::{KillWord, OverrideWord, ReflexWord};
 use std::mem;
@@ -94,12 +94,13 @@ struct ControlLoop {
 
 impl ControlLoop {
     fn new(live: Arc<Live>, published: Arc<Mutex<Published>>) -> Result<ControlLoop> {
+        let services = controlled(&live, Vec::new());
         Ok(ControlLoop {
             offered: live.state.offered()?,
             measurements: measurements(&live)?,
             all_offered: Distribution::new(),
-            services: controlled(&live, Vec::new()),
-            words: Words::read(&live.state),
+            words: Words::read(&live.state, &services),
+            services,
             live,
             published,
             samples: Vec::new(),
@@ -140,6 +141,8 @@ impl ControlLoop {
     }
 
     fn follow(&mut self, live: Arc<Live>) {
+        let before = Arc::clone(&self.live);
+        self.note_interventions(&before.state);
         match live.state.offered().and_then(|offered| Ok((offered, measurements(&live)?))) {
             Ok((offered, measurements)) => {
                 (self.offered, self.measurements) = (offered, measurements);
@@ -148,6 +151,8 @@ impl ControlLoop {
                 let old = mem::take(&mut self.services);
                 self.services = controlled(&live, if unchanged { old } else { Vec::new() });
                 self.all_offered = Distribution::new();
+                // Those of a service that is not there any more are no command of a person's.
+                self.words = Words::read(&live.state, &self.services);
                 self.live = live;
             }
             Err(error) => tracing::error!("cannot follow the new configuration: {error:#}"),
@@ -238,7 +243,7 @@ impl ControlLoop {
 
     /// Counts what people changed since the last turn.
     fn note_interventions(&mut self, state: &State) {
-        let words = Words::read(state);
+        let words = Words::read(state, &self.services);
         if words == self.words {
             return;
         }
@@ -421,7 +426,7 @@ impl Controlled {
     }
 }
 
-/// Every word that people write.
+/// Every word that people write, of what there is.
 #[derive(PartialEq, Eq)]
 struct Words {
     kills: Vec<(Scope, KillWord)>,
@@ -429,13 +434,12 @@ struct Words {
 }
 
 impl Words {
-    fn read(state: &State) -> Words {
-        let slots = || (0..shedder_common::abi::MAX_SERVICES).map(Some);
-        let scopes = (0..shedder_common::abi::MAX_INTERFACES).map(Scope::Interface);
-        let scopes =
-            scopes.chain((0..shedder_common::abi::MAX_SERVICES).map(Scope::Service)).chain([Scope::Host]);
+    fn read(state: &State, services: &[Controlled]) -> Words {
+        let slots = || services.iter().map(|service| service.slot);
+        let scopes = (0..MAX_INTERFACES).map(Scope::Interface);
+        let scopes = scopes.chain(slots().map(Scope::Service)).chain([Scope::Host]);
         let kills = scopes.map(|scope| (scope, state.kill(scope))).filter(|(_, word)| word.is_set());
-        let overrides = slots().chain([None]).map(|slot| (slot, state.override_of(slot)));
+        let overrides = slots().map(Some).chain([None]).map(|slot| (slot, state.override_of(slot)));
         // The cutoff is kept up to date by this daemon; the rest of the word is the person's.
         let overrides =
             overrides.filter(|(_, word)| word.is_set()).map(|(slot, word)| (slot, word.with_cutoff(0).0));
