@@ -83,7 +83,10 @@ fn a_machine_that_slept_goes_on_with_its_kill_and_its_daemon() {
     let talk = Talk::between(&network);
     let mut daemon = shedder.ready_daemon(BARE).unwrap();
     a_kill_outlasts(&shedder, &talk, || {
-        let slept = || read(ClockId::CLOCK_BOOTTIME) - monotonic();
+        let slept = || {
+            let monotonic = monotonic();
+            read(ClockId::CLOCK_BOOTTIME) - monotonic
+        };
         let before = (slept(), read(ClockId::CLOCK_BOOTTIME));
         fs::write("/sys/class/rtc/rtc0/wakealarm", "+5").expect("an alarm that wakes the machine");
         fs::write("/sys/power/state", "mem").expect("the machine sleeps, and wakes");
