@@ -49,7 +49,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     }
     let deny = setup::lints(root)?;
     setup::compiler_of_c_plus_plus()?;
-    let mut steps = Steps::new(CHECKS + 5 + fuzz::TARGETS.len());
+    let mut steps = Steps::new(CHECKS + 4 + fuzz::TARGETS.len());
     checks(&mut steps, &deny)?;
 
     let mut binary = cargo();
@@ -74,12 +74,6 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     tests.env(LEDGER, &ledger).env(BINARY, folder.join("shedder"));
     let mut tally = Tally::default();
     steps.run_reading("tests", &mut tests, |line| tally.read(line))?;
-
-    // Thousands of runs, which take a build with optimisation.
-    let mut simulation = cargo();
-    simulation.args(["test", "--release", "--package", "shedder", "--lib"]).args(quiet());
-    simulation.args(["control::fluid", "--", "--ignored"]);
-    steps.run_reading("the loop's stability, simulated", &mut simulation, |line| tally.read(line))?;
 
     let mut chaos = cargo();
     chaos.args(["run", "--package", "shedder-chaos"]).args(quiet()).arg("--").args(CHAOS);

@@ -175,16 +175,6 @@ fn swinging<'a>(plants: impl Iterator<Item = &'a Plant>) -> (usize, Vec<String>)
 
 #[test]
 fn loop_is_stable_whatever_the_service() {
-    let times = [0.0001, 0.001, 0.01, 0.1, 1.0];
-    let plants = plants(&times, &[10.0, 100.0, 1e3, 1e4, 1e5], &[1, 5, 20, 50, 200, 1000, 5000]);
-    let (runs, found) = swinging(plants.iter().step_by(5));
-    assert!(found.is_empty(), "{} of {runs}: {found:#?}", found.len());
-}
-
-/// `cargo test --release -p shedder --lib control::fluid -- --ignored`; also a step of `cargo xtask test`.
-#[test]
-#[ignore = "thousands of runs: for a release build"]
-fn loop_is_stable_on_a_finer_grid() {
     let times = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0];
     let capacities = [10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5];
     let targets = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];

@@ -16,6 +16,7 @@ use bytemuck::Zeroable;
 use shedder_common::abi::{Policy, Ports, maps};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::thread;
 
 /// The programs, compiled by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shedder-ebpf"));
@@ -185,10 +186,10 @@ impl Generation<'_> {
             loader.map_max_entries(name, entries);
         }
         fault::point()?;
-        let object = loader.load(OBJECT).map_err(explain)?;
-        let mut programs = Programs::Loaded(object, form_for(&policy));
-        undisturbed(|| programs.ingress()?.load().map_err(anyhow::Error::from))?;
-        undisturbed(|| programs.egress()?.load().map_err(anyhow::Error::from))?;
+        let mut object = loader.load(OBJECT).map_err(explain)?;
+        let form = form_for(&policy);
+        verify(&mut object, form)?;
+        let mut programs = Programs::Loaded(object, form);
         let path = |way| self.pins.program(self.number, way, slot);
         fault::point()?;
         programs.ingress()?.pin(path(Way::Ingress)).context("cannot pin the ingress program")?;
@@ -255,6 +256,28 @@ fn judge_kernel(has_buff_len: bool, release: &str) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Loads both programs of a form, side by side: the verifier takes some tenths of a second for each.
+fn verify(object: &mut Ebpf, form: &str) -> Result<()> {
+    let (mut ingress, mut egress) = (None::<&mut Xdp>, None::<&mut SchedClassifier>);
+    for (name, program) in object.programs_mut() {
+        match name.strip_suffix(form) {
+            Some("shedder_ingress") => ingress = Some(program.try_into()?),
+            Some("shedder_egress") => egress = Some(program.try_into()?),
+            _ => {}
+        }
+    }
+    let ingress = ingress.context("the object has no ingress program")?;
+    let egress = egress.context("the object has no egress program")?;
+    thread::scope(|scope| {
+        let other = thread::Builder::new()
+            .name("verifier".into())
+            .spawn_scoped(scope, || undisturbed(|| egress.load().map_err(anyhow::Error::from)));
+        let other = other.context("cannot start a thread to load a program")?;
+        undisturbed(|| ingress.load().map_err(anyhow::Error::from))?;
+        other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Loads a program, again where the verifier gave up because this process was stopped or traced meanwhile.

@@ -71,6 +71,7 @@ fn possible_cpus() -> Result<usize> {
     if let Some(&cpus) = CPUS.get() {
         return Ok(cpus);
     }
-    let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!(error).context(format!("cannot read {path}")))?;
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(path, error)| anyhow::anyhow!(error).context(format!("cannot read {path}")))?;
     Ok(*CPUS.get_or_init(|| cpus))
 }

@@ -99,8 +99,14 @@ mod tests {
     #[test]
     fn each_kernel_is_asked_for_what_it_can_do() {
         assert_eq!(names((5, 10)), ["kernels --ignored --nocapture old::"]);
-        assert_eq!(names((6, 1))[0], "kernels --ignored --test-threads=1 --nocapture switch:: daemon:: clock:: filter::");
-        assert_eq!(names((6, 12))[0], "kernels --ignored --test-threads=1 --nocapture switch:: daemon:: clock::");
+        assert_eq!(
+            names((6, 1))[0],
+            "kernels --ignored --test-threads=1 --nocapture switch:: daemon:: clock:: filter::"
+        );
+        assert_eq!(
+            names((6, 12))[0],
+            "kernels --ignored --test-threads=1 --nocapture switch:: daemon:: clock::"
+        );
         assert_eq!(names((6, 12))[2], "packets --skip what_the_fuzzer_kept");
     }
 
