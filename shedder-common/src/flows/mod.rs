@@ -29,8 +29,8 @@ use words::{Answered, Arrived, Batch, Key};
 
 /// What the measurement asks of where it runs.
 ///
-/// [`Meter::place`], [`Meter::scan`] and [`Meter::settle`] are [`place`], [`Scan`] and [`settle`], each a call of its own,
-/// so that where programs are verified they are verified once and not once for every way that leads to them.
+/// [`Meter::place`], [`Meter::scan`] and [`Meter::settle`] are [`place`], [`Scan`] and [`settle`], each so that where programs are
+/// verified what comes next is verified once and not once for every way that leads there: the last two in calls of their own.
 pub trait Meter {
     /// Which flows are in a set of the table of flows, and when they were last heard of.
     fn flow_keys(&self, set: u32) -> Option<&Set>;
@@ -144,8 +144,8 @@ pub struct Outstanding {
     pub count: u32,
 }
 
-/// Everything that is outstanding in a set, of which `keys` tells the flows, at `now`, in nanoseconds. A flow that was silent for as long as a place is
-/// kept for it (137 s where a request waits, 8.6 s where a connection does) is left out.
+/// Everything that is outstanding at `now`, in nanoseconds, in a set whose flows `keys` tells. A flow that was silent for as
+/// long as a place is kept for it (137 s where a request waits, 8.6 s where a connection does) is left out.
 pub fn outstanding(keys: &Set, set: &FlowSet, now: u64, mut each: impl FnMut(Outstanding)) {
     for way in 0..WAYS {
         let key = Key(keys.0[way].load());
