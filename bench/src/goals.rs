@@ -6,7 +6,7 @@ use crate::kill;
 use crate::live::{BASE, MANY};
 use crate::overload::Overload;
 use crate::results::Results;
-use crate::sources::{self, SHEDDER};
+use crate::sources::{self, MEMORY, SHEDDER};
 use crate::spread::{Spread, at};
 use serde::Serialize;
 
@@ -20,9 +20,17 @@ pub(crate) struct Goal {
     /// As it is written.
     pub(crate) shown: String,
     pub(crate) met: bool,
+    /// What no program can do better, measured in the same run; none: it was not measured.
+    pub(crate) bound: Option<String>,
 }
 
 impl Goal {
+    /// Says what bounds it.
+    fn bounded_by(self, what: &str, unit: Unit, found: Option<Spread>) -> Goal {
+        let bound = found.map(|it| format!("{what}: {}", unit.show(it.median)));
+        Goal { bound, ..self }
+    }
+
     /// As tables say it.
     pub(crate) fn verdict(&self) -> &'static str {
         match (self.found, self.met) {
@@ -87,6 +95,7 @@ fn goal(what: &'static str, bound: Bound, unit: Unit, found: Option<Spread>) -> 
         found: found.map(|it| it.median),
         shown,
         met,
+        bound: None,
     }
 }
 
@@ -106,10 +115,18 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
         Some(&found.rates)
     };
     let flood = |of: &str, to: &str, case: &str| Spread::of_ratios(rates(of, case)?, rates(to, case)?);
-    let decision = |sources: &str, cpus| {
-        let of = sources::find(&results.decisions, SHEDDER, sources, cpus)?;
-        let to = sources::find(&results.decisions, SHEDDER, "1", 1)?;
-        Spread::of_ratios(&of.nanoseconds, &to.nanoseconds)
+    let decided = |subject: &str, sources: &str, cpus| {
+        Some(&sources::find(&results.decisions, subject, sources, cpus)?.nanoseconds[..])
+    };
+    let decision =
+        |sources: &str, cpus| Spread::of_ratios(decided(SHEDDER, sources, cpus)?, decided(SHEDDER, "1", 1)?);
+    // As if a decision among many took no more than one among one, but for what their lines of memory take.
+    let by_memory = |sources: &str| {
+        let (one, near, far) =
+            (decided(SHEDDER, "1", 1)?, decided(MEMORY, "1", 1)?, decided(MEMORY, sources, 1)?);
+        let least: Vec<f64> =
+            one.iter().zip(near).zip(far).map(|((one, near), far)| one - near + far).collect();
+        Spread::of_ratios(&least, one)
     };
     let bystanders = |among: &str| {
         let found = results.bystanders.iter().find(|it| it.among == among && it.table > 1024)?;
@@ -118,7 +135,9 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
     let worst = results.admissions.iter().map(|it| it.error().abs()).max_by(f64::total_cmp);
     let overloads =
         |of: fn(&Overload) -> f64| Spread::of(&results.overloads.iter().map(of).collect::<Vec<_>>());
-    let killed = results.stops.iter().find(|stop| stop.way == kill::DEAD).map(|stop| &stop.milliseconds[..]);
+    let took = |way| results.stops.iter().find(|stop| stop.way == way).map(|stop| &stop.milliseconds[..]);
+    let killed = took(kill::DEAD);
+    let started = |quantile| took(kill::NOTHING).and_then(|all| single(at(all, quantile)?));
     const SHED: &str = "shedder, a limit per source";
     const NFT: &str = "nft limit per source, ingress";
     const LEGACY: &str = "iptables-legacy hashlimit, raw";
@@ -148,21 +167,29 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
             flood("shedder, killed", BARE, BASE),
         ),
         goal("drop rate at 1k sources / bare XDP_DROP", AtLeast(0.85), Percent, flood(SHED, BARE, BASE)),
-        goal("drop rate / nft per source, 1k sources", AtLeast(5.0), Times, flood(SHED, NFT, BASE)),
-        goal("drop rate / nft per source, 64k sources", AtLeast(8.0), Times, flood(SHED, NFT, MANY)),
+        goal("drop rate / nft per source, 1k sources", AtLeast(5.0), Times, flood(SHED, NFT, BASE))
+            .bounded_by(BARE, Times, flood(BARE, NFT, BASE)),
+        goal("drop rate / nft per source, 64k sources", AtLeast(8.0), Times, flood(SHED, NFT, MANY))
+            .bounded_by(BARE, Times, flood(BARE, NFT, MANY)),
         goal(
             "drop rate / iptables-legacy hashlimit, 1k sources",
             AtLeast(4.5),
             Times,
             flood(SHED, LEGACY, BASE),
-        ),
+        )
+        .bounded_by(BARE, Times, flood(BARE, LEGACY, BASE)),
         goal(
             "drop rate / iptables-legacy hashlimit, 64k sources",
             AtLeast(6.0),
             Times,
             flood(SHED, LEGACY, MANY),
+        )
+        .bounded_by(BARE, Times, flood(BARE, LEGACY, MANY)),
+        goal("a decision, 10M sources / 1 source", AtMost(3.0), Times, decision("10M", 1)).bounded_by(
+            "one line of memory for each",
+            Times,
+            by_memory("10M"),
         ),
-        goal("a decision, 10M sources / 1 source", AtMost(3.0), Times, decision("10M", 1)),
         goal(
             "a decision, one hot source, denied, on two CPUs / on one",
             AtMost(1.1),
@@ -187,13 +214,15 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
             AtMost(10.0),
             Milliseconds,
             killed.and_then(|all| single(at(all, 1.0)?)),
-        ),
+        )
+        .bounded_by("a process that does nothing", Milliseconds, started(1.0)),
         goal(
             "kill, daemon dead, start to the last packet, the median",
             AtMost(3.0),
             Milliseconds,
             killed.and_then(|all| single(at(all, 0.5)?)),
-        ),
+        )
+        .bounded_by("a process that does nothing", Milliseconds, started(0.5)),
         goal(
             "a 5x overload of a real server: p99 within 1.25 targets after",
             AtMost(0.2),

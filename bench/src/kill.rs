@@ -41,9 +41,13 @@ enum Means {
     Lines([&'static str; 3]),
     /// Under a kill, until packets pass again: the other way round.
     Detach,
+    /// A process that does nothing, until it has ended: what any command takes.
+    Nothing,
 }
 
-const WAYS: [(&str, Means); 8] = [
+pub(crate) const NOTHING: &str = "true, until it has ended";
+
+const WAYS: [(&str, Means); 9] = [
     (ALIVE, Means::Shedder(Daemon::Alive)),
     (DEAD, Means::Shedder(Daemon::Dead)),
     (WEDGED, Means::Shedder(Daemon::Wedged)),
@@ -65,6 +69,7 @@ const WAYS: [(&str, Means); 8] = [
     ),
     ("ip link set down", Means::Lines(["", "ip link set veth0 down", "ip link set veth0 up"])),
     ("shedder detach, until the first packet passes", Means::Detach),
+    (NOTHING, Means::Nothing),
 ];
 
 /// Packets a second of the flow: one in 50 us.
@@ -127,7 +132,7 @@ impl Trial {
                 self.daemon = Some(daemon);
                 Ok(())
             }
-            Means::Lines(["", ..]) | Means::Detach => Ok(()),
+            Means::Lines(["", ..]) | Means::Detach | Means::Nothing => Ok(()),
             Means::Lines([before, ..]) => {
                 let mut shell = self.network.server.command("sh");
                 finish(shell.args(["-c", before]).stderr(Stdio::piped()).spawn()?, before)
@@ -140,6 +145,7 @@ impl Trial {
         match self.means {
             Means::Shedder(_) => (Shedder::new(&self.network).command(&["kill"]), "shedder kill".into()),
             Means::Detach => (Shedder::new(&self.network).command(&["detach"]), "shedder detach".into()),
+            Means::Nothing => (self.words("true"), "true".into()),
             Means::Lines([_, stop, _]) => (self.words(stop), (*stop).into()),
         }
     }
@@ -187,6 +193,11 @@ impl Trial {
             return Ok(first.saturating_sub(start));
         }
         finish(child, &line)?;
+        if matches!(self.means, Means::Nothing) {
+            let ended = now();
+            sender.stop()?;
+            return Ok(ended.saturating_sub(start));
+        }
         wait("nothing to pass any more", || {
             self.receiver.last().is_some_and(|last| now().saturating_sub(last) > SILENCE)
         })?;
@@ -198,7 +209,7 @@ impl Trial {
         match self.means {
             Means::Shedder(_) => shed::run(&Shedder::new(&self.network), &["resume"])?,
             Means::Lines([_, _, again]) => finish(self.words(again).stderr(Stdio::piped()).spawn()?, again)?,
-            Means::Detach => {}
+            Means::Detach | Means::Nothing => {}
         }
         Ok(last.saturating_sub(start))
     }

@@ -12,6 +12,7 @@ mod goals;
 mod kill;
 mod live;
 mod machine;
+mod memory;
 mod overload;
 mod peers;
 mod programs;

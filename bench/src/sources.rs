@@ -1,6 +1,7 @@
 //! What a decision costs by the number of sources: the generator hands each frame to the program in place. What it takes
 //! itself is the difference between the bare program behind it and the bare program alone, and is taken out.
 
+use crate::memory::Lines;
 use crate::programs::{Design, Generator, Limit};
 use crate::shape::{FIRST, SPOOFED, Shape};
 use crate::shed;
@@ -28,6 +29,11 @@ pub(crate) struct Decision {
 
 pub(crate) const SHEDDER: &str = "shedder, a limit per source";
 pub(crate) const ALLOWED: &str = "shedder, a limit that is not reached";
+/// What a line of memory takes, with no program.
+pub(crate) const MEMORY: &str = "one line of memory, with no program";
+
+/// Sources that the tables are for.
+const TABLE: u32 = 1 << 20;
 
 /// A limit that one hot source exceeds and each of very many does not reach.
 const LIMIT: Limit = Limit { per_second: 100, burst: 10 };
@@ -57,10 +63,10 @@ pub(crate) fn decisions((rounds, frames): (usize, u64)) -> Result<Vec<Decision>>
     }
     let mut decisions: Vec<Decision> = Vec::new();
     for &(name, _, cpus) in &settings {
-        for (subject, _) in &subjects {
-            decisions.push(Decision { subject, sources: name, cpus, nanoseconds: vec![] });
-        }
+        let names = subjects.iter().map(|(subject, _)| *subject).chain((cpus == 1).then_some(MEMORY));
+        decisions.extend(names.map(|subject| Decision { subject, sources: name, cpus, nanoseconds: vec![] }));
     }
+    let lines = Lines::of(TABLE);
     for round in 0..rounds {
         let mut place = decisions.iter_mut();
         for &(_, sources, cpus) in &settings {
@@ -75,11 +81,12 @@ pub(crate) fn decisions((rounds, frames): (usize, u64)) -> Result<Vec<Decision>>
                 Ok(made.nanoseconds(cpus))
             };
             let generated = hand(&nothing)? - alone(&nothing, &frame, frames as u32)?;
+            let mut note = |nanoseconds| place.next().map(|decision| decision.nanoseconds.push(nanoseconds));
             for (_, program) in &subjects {
-                let nanoseconds = hand(program)? - generated;
-                if let Some(decision) = place.next() {
-                    decision.nanoseconds.push(nanoseconds);
-                }
+                note(hand(program)? - generated);
+            }
+            if cpus == 1 {
+                note(lines.exchange(sources, frames));
             }
         }
     }

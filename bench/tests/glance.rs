@@ -41,6 +41,8 @@ fn every_part_measures_what_needs_no_package() {
         // The lab, which plays the overload, has tests of its own.
         let needs_more = ["nft", "iptables", "overload"].iter().any(|it| what.contains(it));
         assert!(needs_more || goal["found"].is_number(), "not measured: {goal:#}");
+        let is_bounded = ["10M", "kill,"].iter().any(|it| what.contains(it));
+        assert!(!is_bounded || goal["bound"].is_string(), "what bounds it is not measured: {goal:#}");
     }
     for name in ["floods.svg", "decisions.svg", "kills.svg"] {
         assert!(folder.join("glance").join(name).exists(), "no {name}");
