@@ -61,11 +61,12 @@ pub(crate) struct Scrape {
 /// Services, and requests that wait for an answer.
 const LOADS: [(&str, usize, usize); 4] = [
     ("no service", 0, 0),
-    ("1 service, passive, idle", 1, 0),
+    (IDLE, 1, 0),
     (IN_FLIGHT, 1, 500),
     ("256 services, passive, idle", MAX_SERVICES, 0),
 ];
 
+pub(crate) const IDLE: &str = "1 service, passive, idle";
 pub(crate) const IN_FLIGHT: &str = "1 service, passive, 500 requests in flight";
 
 const FIRST_PORT: u16 = 8000;

@@ -1,6 +1,7 @@
 //! What is to be reached, and whether it was.
 
 use crate::accuracy::{BOTS, RANDOM};
+use crate::control;
 use crate::decision::{self, BARE, DEFAULT, EVERYTHING};
 use crate::kill;
 use crate::live::{BASE, MANY};
@@ -133,6 +134,8 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
         single(found.dropped_share())
     };
     let worst = results.admissions.iter().map(|it| it.error().abs()).max_by(f64::total_cmp);
+    let mut turns = results.control.iter().flat_map(|control| &control.turns);
+    let turn = turns.find(|turn| turn.interval_ms == 20 && turn.load == control::IDLE);
     let overloads =
         |of: fn(&Overload) -> f64| Spread::of(&results.overloads.iter().map(of).collect::<Vec<_>>());
     let took = |way| results.stops.iter().find(|stop| stop.way == way).map(|stop| &stop.milliseconds[..]);
@@ -223,6 +226,12 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
             killed.and_then(|all| single(at(all, 0.5)?)),
         )
         .bounded_by("a process that does nothing", Milliseconds, started(0.5)),
+        goal(
+            "the daemon with one service at an interval of 20 ms, of one core",
+            AtMost(0.01),
+            Percent,
+            turn.and_then(|turn| single(turn.share())),
+        ),
         goal(
             "a 5x overload of a real server: p99 within 1.25 targets after",
             AtMost(0.2),

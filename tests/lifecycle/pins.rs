@@ -132,7 +132,7 @@ fn a_reload_before_removed_maps_are_put_right_loses_no_kill() {
         endpoint::Metrics::scrape(&network.server).map_or(0.0, |m| m.sum("shedder_config_reloads_total", &[]))
     };
     for reload in 1..=5 {
-        fs::remove_dir_all(shedder.pins().join("maps")).unwrap();
+        remove_all(&shedder.pins().join("maps"));
         daemon.signal(nix::sys::signal::Signal::SIGHUP).unwrap();
         until("a reload", || reloads() >= f64::from(reload));
     }

@@ -8,7 +8,7 @@ use super::reporter::LiveReporter;
 use super::signal::{self, Signals};
 use super::source::ConfigSource;
 use crate::config::{self, Config};
-use crate::datapath::{Datapath, Pins, Scope, State, monotonic};
+use crate::datapath::{Datapath, InterfaceState, Pins, Scope, State, monotonic};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use nix::sys::signal::{SigSet, Signal};
@@ -231,7 +231,8 @@ impl Supervisor {
     fn reconcile(&mut self, signals: &Signals) {
         let live = self.live.load_full();
         let is_pinned = self.datapath.holds(&live.state);
-        let mut drift = self.datapath.drift(&live.state, &live.config);
+        let held = live.state.interfaces();
+        let mut drift = self.datapath.drift(&held, &live.config);
         if !is_pinned {
             drift.push("the pinned maps were removed or exchanged".into());
         }
@@ -249,7 +250,8 @@ impl Supervisor {
                 Err(_) => {}
             }
         }
-        let preceded = self.datapath.preceded(&live.state);
+        // Nothing is done about it but where a person attaches or reloads: two that each put theirs first would never end.
+        let preceded = held.iter().filter_map(InterfaceState::preceded).collect::<Vec<_>>();
         let mut published = lock(&self.published);
         published.drift = drift;
         if published.preceded != preceded {

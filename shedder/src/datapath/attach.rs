@@ -398,15 +398,8 @@ impl Datapath {
         self.pins.is_locked_by(&self.lock) && state.is_pinned()
     }
 
-    /// Where a kill may not stop what leaves, because somebody else's program is before ours: sentences. Nothing is done
-    /// about it but where a person attaches or reloads: two that each put theirs first would never end.
-    pub fn preceded(&self, state: &State) -> Vec<String> {
-        state.interfaces().iter().filter_map(InterfaceState::preceded).collect()
-    }
-
-    /// Whether everything that the configuration names is held: what is missing, as sentences.
-    pub fn drift(&self, state: &State, config: &Config) -> Vec<String> {
-        let held = state.interfaces();
+    /// Whether everything that the configuration names is among what is `held`: what is missing, as sentences.
+    pub fn drift(&self, held: &[InterfaceState], config: &Config) -> Vec<String> {
         let lacks = |name: &String| -> Option<String> {
             let index = match interface_index(name) {
                 Ok(index) => index,

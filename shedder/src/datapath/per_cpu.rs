@@ -11,6 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 #[derive(Debug)]
 pub(super) struct PerCpu<T> {
     map: OwnedFd,
+    id: u32,
     entries: usize,
     /// Of one entry, by CPU.
     values: Mutex<Vec<T>>,
@@ -31,12 +32,17 @@ impl<T: bytemuck::Pod> PerCpu<T> {
                 path.display()
             );
         }
-        Ok(PerCpu { map, entries: shape.max_entries as usize, values: Mutex::default() })
+        Ok(PerCpu { map, id: shape.id, entries: shape.max_entries as usize, values: Mutex::default() })
     }
 
     /// How many entries the map has.
     pub(super) fn len(&self) -> usize {
         self.entries
+    }
+
+    /// The kernel's id of the map.
+    pub(super) fn id(&self) -> u32 {
+        self.id
     }
 
     /// The map itself.

@@ -155,36 +155,36 @@ impl State {
         })
     }
 
-    /// The maps that this state is made of, by name.
-    fn maps(&self) -> [(&'static str, BorrowedFd<'_>); 6] {
+    /// The maps that this state is made of: their names, the kernel's ids, and themselves.
+    fn maps(&self) -> [(&'static str, u32, BorrowedFd<'_>); 6] {
         [
-            (maps::META, self.meta.map()),
-            (maps::KILLS, self.kills.map()),
-            (maps::CONTROL, self.control.map()),
-            (maps::INTERFACES, self.interfaces.map()),
-            (maps::SERVICES, self.services.map()),
-            (maps::COUNTERS, self.counters.map()),
+            (maps::META, self.meta.id(), self.meta.map()),
+            (maps::KILLS, self.kills.id(), self.kills.map()),
+            (maps::CONTROL, self.control.id(), self.control.map()),
+            (maps::INTERFACES, self.interfaces.id(), self.interfaces.map()),
+            (maps::SERVICES, self.services.id(), self.services.map()),
+            (maps::COUNTERS, self.counters.id(), self.counters.map()),
         ]
     }
 
-    /// Whether this map is what is pinned under this name.
-    fn is_pinned_as(&self, name: &str, map: BorrowedFd<'_>) -> bool {
-        let Ok(pinned) = sys::get_pinned(&self.pins.map(name)) else { return false };
-        matches!((sys::map_shape(pinned.as_fd()), sys::map_shape(map)), (Ok(a), Ok(b)) if a.id == b.id)
+    /// Whether the map with this id is what is pinned under this name.
+    fn is_pinned_as(&self, name: &str, id: u32) -> bool {
+        let pinned = sys::get_pinned(&self.pins.map(name));
+        pinned.and_then(|pinned| sys::map_shape(pinned.as_fd())).is_ok_and(|pinned| pinned.id == id)
     }
 
     /// Whether these maps are what is pinned, and every other map is pinned that belongs to them.
     pub(super) fn is_pinned(&self) -> bool {
         let is_there = |name: &&str| self.pins.map(name).exists();
-        self.maps().into_iter().all(|(name, map)| self.is_pinned_as(name, map))
+        self.maps().into_iter().all(|(name, id, _)| self.is_pinned_as(name, id))
             && maps::STATE.iter().all(is_there)
             && self.pins.policy_map(self.meta.read(0).generation, maps::OFFERED).exists()
     }
 
     /// Pins these maps again, where something else or nothing is pinned in their place.
     pub(super) fn pin_again(&self) -> Result<()> {
-        for (name, map) in self.maps() {
-            if self.is_pinned_as(name, map) {
+        for (name, id, map) in self.maps() {
+            if self.is_pinned_as(name, id) {
                 continue;
             }
             let path = self.pins.map(name);
