@@ -38,7 +38,7 @@ fn every_part_measures_what_needs_no_package() {
     }
     for goal in list("goals") {
         let what = text(&goal, "what");
-        // The lab, which plays the overload, has tests of its own.
+        // The lab, which plays the overload, has tests of its own; and at a glance the daemon turns at another interval.
         let needs_more = ["nft", "iptables", "overload", "20 ms"].iter().any(|it| what.contains(it));
         assert!(needs_more || goal["found"].is_number(), "not measured: {goal:#}");
         let is_bounded = ["10M", "kill,"].iter().any(|it| what.contains(it));
