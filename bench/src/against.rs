@@ -28,13 +28,16 @@ pub(crate) fn compare(other: &Path, effort: &Effort) -> Result<()> {
         let what = format!("{}, {}", cost.subject, cost.frame);
         print(&what, &before.nanoseconds, &cost.nanoseconds, 1.0);
     }
-    let mut peers: Vec<Box<dyn Peer>> = Vec::new();
-    for make in [Subject::limited, Subject::everything, Subject::killed] {
-        for build in builds {
-            peers.push(Box::new(make(build, Network::new("bench-against")?)));
+    let peers = || {
+        let mut peers: Vec<Box<dyn Peer>> = Vec::new();
+        for make in [Subject::limited, Subject::everything, Subject::killed] {
+            for build in builds {
+                peers.push(Box::new(make(build, Network::new("bench-against")?)));
+            }
         }
-    }
-    let floods = live::floods(&mut peers, &live::cases(2), effort.floods)?;
+        Ok(peers)
+    };
+    let floods = live::floods(peers, &live::cases(2), effort.floods)?;
     println!("\n{:<60} {:>9} {:>9}   ratio", "million frames a second", "other", "this");
     for pair in floods.chunks_exact(2) {
         let [own, other] = pair else { continue };

@@ -66,20 +66,21 @@ pub(crate) struct Flood {
     pub(crate) error: Option<String>,
 }
 
-/// Floods every peer in every case, in so many rounds, for so long each time.
+/// Floods every peer in every case, in so many rounds, for so long each time. `make` makes the peers anew for each round: where
+/// the memory of their maps and interfaces lies is chance, and makes them faster or slower by a tenth and more.
 pub(crate) fn floods(
-    peers: &mut [Box<dyn Peer>],
+    make: impl Fn() -> Result<Vec<Box<dyn Peer>>>,
     cases: &[Case],
     (rounds, time): (usize, Duration),
 ) -> Result<Vec<Flood>> {
     let mut generator = Generator::load()?;
     let mut floods = Vec::new();
-    for case in cases {
-        for peer in &*peers {
-            floods.push(Flood::new(peer.as_ref(), case));
-        }
-    }
     for round in 0..rounds {
+        let mut peers = make()?;
+        if floods.is_empty() {
+            let all = cases.iter().flat_map(|case| peers.iter().map(|peer| Flood::new(peer.as_ref(), case)));
+            floods = all.collect();
+        }
         let mut place = floods.iter_mut();
         for case in cases {
             eprintln!("bench: floods, round {} of {}: {}", round + 1, rounds, case.name);

@@ -129,7 +129,7 @@ fn measure(effort: &Effort, only: &[Part]) -> Result<Results> {
     }
     if wants(Part::Floods) {
         let cases = live::cases(effort.cases);
-        results.floods = live::floods(&mut peers::all()?, &cases, effort.floods)?;
+        results.floods = live::floods(peers::all, &cases, effort.floods)?;
     }
     if wants(Part::Kill) {
         results.stops = kill::stops(effort.kills)?;

@@ -32,6 +32,10 @@ pub(crate) const ALLOWED: &str = "shedder, a limit that is not reached";
 /// What a line of memory takes, with no program.
 pub(crate) const MEMORY: &str = "one line of memory, with no program";
 
+/// What is measured, in the order of the tables; then [`MEMORY`].
+pub(crate) const SUBJECTS: [&str; 4] =
+    [SHEDDER, ALLOWED, "XDP, LRU_HASH + compare-and-swap", "XDP, HASH + spin lock"];
+
 /// Sources that the tables are for.
 const TABLE: u32 = 1 << 20;
 
@@ -42,18 +46,6 @@ const HIGH: Limit = Limit { per_second: 1_000_000_000, burst: 100_000_000 };
 /// Measures every program at every number of sources, and one hot source on one and on two CPUs, in so many
 /// rounds of so many frames each.
 pub(crate) fn decisions((rounds, frames): (usize, u64)) -> Result<Vec<Decision>> {
-    let networks: Vec<Network> = (0..5).map(|_| Network::new("bench-sources")).collect::<Result<_>>()?;
-    let mut bare = Design::attach(Design::BARE, LIMIT, &networks[0])?;
-    let mut recent = Design::attach(Design::RECENT, LIMIT, &networks[3])?;
-    let mut locked = Design::attach(Design::LOCKED, LIMIT, &networks[4])?;
-    let open = |design: &mut Design, network: &Network| design.pinned(&network.bpffs().join("design"));
-    let nothing = open(&mut bare, &networks[0])?;
-    let subjects: [(&'static str, Xdp); 4] = [
-        (SHEDDER, shed::ingress(&shed::attach(&networks[1], &shed::limited(LIMIT))?, 0)?),
-        (ALLOWED, shed::ingress(&shed::attach(&networks[2], &shed::limited(HIGH))?, 0)?),
-        ("XDP, LRU_HASH + compare-and-swap", open(&mut recent, &networks[3])?),
-        ("XDP, HASH + spin lock", open(&mut locked, &networks[4])?),
-    ];
     let mut generator = Generator::load()?;
     let both = std::thread::available_parallelism().map_or(1, |cpus| cpus.get()).min(2);
     let mut settings: Vec<(&'static str, u32, usize)> =
@@ -63,11 +55,24 @@ pub(crate) fn decisions((rounds, frames): (usize, u64)) -> Result<Vec<Decision>>
     }
     let mut decisions: Vec<Decision> = Vec::new();
     for &(name, _, cpus) in &settings {
-        let names = subjects.iter().map(|(subject, _)| *subject).chain((cpus == 1).then_some(MEMORY));
+        let names = SUBJECTS.into_iter().chain((cpus == 1).then_some(MEMORY));
         decisions.extend(names.map(|subject| Decision { subject, sources: name, cpus, nanoseconds: vec![] }));
     }
-    let lines = Lines::of(TABLE);
     for round in 0..rounds {
+        // Anew each time: where the memory of their tables lies is chance, and makes a difference.
+        let networks: Vec<Network> = (0..5).map(|_| Network::new("bench-sources")).collect::<Result<_>>()?;
+        let mut bare = Design::attach(Design::BARE, LIMIT, &networks[0])?;
+        let mut recent = Design::attach(Design::RECENT, LIMIT, &networks[3])?;
+        let mut locked = Design::attach(Design::LOCKED, LIMIT, &networks[4])?;
+        let open = |design: &mut Design, network: &Network| design.pinned(&network.bpffs().join("design"));
+        let nothing = open(&mut bare, &networks[0])?;
+        let programs: [Xdp; SUBJECTS.len()] = [
+            shed::ingress(&shed::attach(&networks[1], &shed::limited(LIMIT))?, 0)?,
+            shed::ingress(&shed::attach(&networks[2], &shed::limited(HIGH))?, 0)?,
+            open(&mut recent, &networks[3])?,
+            open(&mut locked, &networks[4])?,
+        ];
+        let lines = Lines::of(TABLE);
         let mut place = decisions.iter_mut();
         for &(_, sources, cpus) in &settings {
             let (frame, mut plan) = Shape { sources, ..Shape::BASE }.frame(networks[0].link());
@@ -82,7 +87,7 @@ pub(crate) fn decisions((rounds, frames): (usize, u64)) -> Result<Vec<Decision>>
             };
             let generated = hand(&nothing)? - alone(&nothing, &frame, frames as u32)?;
             let mut note = |nanoseconds| place.next().map(|decision| decision.nanoseconds.push(nanoseconds));
-            for (_, program) in &subjects {
+            for program in &programs {
                 note(hand(program)? - generated);
             }
             if cpus == 1 {

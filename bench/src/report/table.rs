@@ -3,7 +3,7 @@
 use crate::decision::{self, BARE};
 use crate::live::{self, Flood};
 use crate::results::Results;
-use crate::sources::{ALLOWED, MEMORY, SHEDDER, SOURCES};
+use crate::sources::{MEMORY, SOURCES, SUBJECTS};
 use crate::spread::{Spread, at};
 use std::fmt::Write;
 
@@ -121,7 +121,7 @@ fn decisions(text: &mut String, results: &Results, folder: &str) -> std::fmt::Re
         names.join(" | "),
         " | ---".repeat(names.len())
     )?;
-    for subject in [SHEDDER, ALLOWED, "XDP, LRU_HASH + compare-and-swap", "XDP, HASH + spin lock", MEMORY] {
+    for subject in SUBJECTS.into_iter().chain([MEMORY]) {
         write!(text, "| {subject} |")?;
         let columns = names.iter().map(|name| (*name, 1)).chain([("1", 2)]);
         for (name, cpus) in columns {
@@ -141,7 +141,7 @@ fn floods(text: &mut String, results: &Results, folder: &str) -> std::fmt::Resul
         text,
         "## Floods on one CPU\n\n\
          Frames made by a program and received over a veth, both on one CPU (`BPF_F_TEST_XDP_LIVE_FRAMES`), in million a second; what \
-         makes them is included. From {} on, one thing is varied. In each case every peer has the same limit per source, and a burst of two \
+         makes them is included. From {} on, one thing is varied. Peers are made anew for each round, because where their memory lies is chance. In each case every peer has the same limit per source, and a burst of two \
          packets. *Passed*, in thousand a second, is what it let through: more than the limit allows is a peer that is fast because it is \
          wrong. Where there are more sources than the limit allows packets, nearly everything passes, and its way through the stack is what \
          is measured.\n",
