@@ -141,10 +141,10 @@ fn floods(text: &mut String, results: &Results, folder: &str) -> std::fmt::Resul
         text,
         "## Floods on one CPU\n\n\
          Frames made by a program and received over a veth, both on one CPU (`BPF_F_TEST_XDP_LIVE_FRAMES`), in million a second; what \
-         makes them is included. From {} on, one thing is varied. Peers are made anew for each round, because where their memory lies is chance. In each case every peer has the same limit per source, and a burst of two \
-         packets. *Passed*, in thousand a second, is what it let through: more than the limit allows is a peer that is fast because it is \
-         wrong. Where there are more sources than the limit allows packets, nearly everything passes, and its way through the stack is what \
-         is measured.\n",
+         makes them is included. From {} on, one thing is varied. Peers are made anew for each round, because where their memory lies is \
+         chance. In each case every peer has the same limit per source, and a burst of two packets. *Passed*, in thousand a second, is what \
+         it let through: more than the limit allows is a peer that is fast because it is wrong. Where there are more sources than the limit \
+         allows packets, nearly everything passes, and its way through the stack is what is measured.\n",
         live::BASE
     )?;
     let cases = live::cases(usize::MAX);
