@@ -108,7 +108,8 @@ impl Distribution {
             }
         }
         let fresh: f64 = by_class.iter().sum();
-        let kept = (-dt / MEMORY.as_secs_f64()).exp() * MEMORY_ARRIVALS / (MEMORY_ARRIVALS + fresh);
+        let aged = (-dt / MEMORY.as_secs_f64()).exp();
+        let kept = aged * MEMORY_ARRIVALS / (MEMORY_ARRIVALS + fresh);
         self.total *= kept;
         if self.total > FORGOTTEN {
             self.weights.iter_mut().for_each(|weight| *weight *= kept);
@@ -123,7 +124,7 @@ impl Distribution {
             }
             self.total = self.weights.iter().sum();
         }
-        let kept = (-dt / MEMORY.as_secs_f64()).exp() * MIX_ARRIVALS / (MIX_ARRIVALS + fresh);
+        let kept = aged * MIX_ARRIVALS / (MIX_ARRIVALS + fresh);
         for (mix, fresh) in self.mix.iter_mut().zip(by_class) {
             *mix = *mix * kept + fresh;
         }

@@ -141,8 +141,7 @@ impl ControlLoop {
     }
 
     fn follow(&mut self, live: Arc<Live>) {
-        let before = Arc::clone(&self.live);
-        self.note_interventions(&before.state);
+        self.note_interventions();
         match live.state.offered().and_then(|offered| Ok((offered, measurements(&live)?))) {
             Ok((offered, measurements)) => {
                 (self.offered, self.measurements) = (offered, measurements);
@@ -164,7 +163,7 @@ impl ControlLoop {
         let now = monotonic();
         let live = Arc::clone(&self.live);
         let state = &live.state;
-        self.note_interventions(state);
+        self.note_interventions();
 
         let host = state.override_of(None);
         let host = host.holds(now).then_some(host);
@@ -242,8 +241,8 @@ impl ControlLoop {
     }
 
     /// Counts what people changed since the last turn.
-    fn note_interventions(&mut self, state: &State) {
-        let words = Words::read(state, &self.services);
+    fn note_interventions(&mut self) {
+        let words = Words::read(&self.live.state, &self.services);
         if words == self.words {
             return;
         }

@@ -1,7 +1,7 @@
 //! What the programs measured: the passive signal as the kernel keeps it.
 
 use super::mapped::Mapped;
-use super::per_cpu::PerCpu;
+use super::per_cpu::{PerCpu, add};
 use super::pins::Pins;
 use anyhow::{Context, Result};
 use bytemuck::Zeroable;
@@ -57,11 +57,5 @@ impl Measurements {
                 }
             });
         }
-    }
-}
-
-fn add(sum: &mut [u32], counts: &[u32]) {
-    for (sum, count) in sum.iter_mut().zip(counts) {
-        *sum = sum.wrapping_add(*count);
     }
 }

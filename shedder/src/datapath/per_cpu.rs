@@ -1,7 +1,7 @@
 //! A pinned array map with a value for each CPU, read again and again into the same memory.
 
 use super::sys;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::mem::size_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -71,6 +71,13 @@ impl<T: bytemuck::Pod> PerCpu<T> {
     }
 }
 
+/// Adds counts that wrap.
+pub(super) fn add(sum: &mut [u32], counts: &[u32]) {
+    for (sum, count) in sum.iter_mut().zip(counts) {
+        *sum = sum.wrapping_add(*count);
+    }
+}
+
 /// How many CPUs there can be, and so how many values an entry has.
 fn possible_cpus() -> Result<usize> {
     static CPUS: OnceLock<usize> = OnceLock::new();
@@ -78,6 +85,6 @@ fn possible_cpus() -> Result<usize> {
         return Ok(cpus);
     }
     let cpus = aya::util::nr_cpus()
-        .map_err(|(path, error)| anyhow::anyhow!(error).context(format!("cannot read {path}")))?;
+        .map_err(|(path, error)| anyhow!(error).context(format!("cannot read {path}")))?;
     Ok(*CPUS.get_or_init(|| cpus))
 }

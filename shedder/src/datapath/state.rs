@@ -4,7 +4,7 @@ use super::chain::{self, Foreign};
 use super::filter::{Filter, Owner};
 use super::mapped::Mapped;
 use super::measured::Measurements;
-use super::per_cpu::PerCpu;
+use super::per_cpu::{self, PerCpu};
 use super::pins::{self, Pins, Way};
 use super::sys;
 use super::{AttachedMode, NotAttached};
@@ -439,9 +439,7 @@ impl OfferedWork {
         }
         let read = self.map.read(service.unwrap_or(none), |cpus| {
             for cpu in cpus {
-                for (sum, count) in sum.iter_mut().zip(cpu.by_priority) {
-                    *sum = sum.wrapping_add(count);
-                }
+                per_cpu::add(&mut sum, &cpu.by_priority);
             }
         });
         read.context("cannot read the offered work").map(|()| sum)
@@ -451,9 +449,7 @@ impl OfferedWork {
     pub fn of_all(&self) -> Result<[u32; PRIORITIES as usize]> {
         let mut sum = [0u32; PRIORITIES as usize];
         for service in (0..self.map.len() - 1).map(Some).chain([None]) {
-            for (sum, count) in sum.iter_mut().zip(self.of(service)?) {
-                *sum = sum.wrapping_add(count);
-            }
+            per_cpu::add(&mut sum, &self.of(service)?);
         }
         Ok(sum)
     }
