@@ -62,19 +62,21 @@ pub trait Env {
     /// its own that says the same: then there is one way on from here, which the verifier follows once.
     fn rule<'e>(&'e self, entry: Option<Self::Entry<'e>>) -> Option<Rule<'e>>;
     /// The service on a local TCP port.
-    fn tcp_service(&self, port: u16) -> PortEntry;
+    fn tcp_service(&self, port: u16) -> Option<PortEntry>;
     /// The service on a local UDP port.
-    fn udp_service(&self, port: u16) -> PortEntry;
+    fn udp_service(&self, port: u16) -> Option<PortEntry>;
     /// Counts work that was offered, in a slot of the distribution.
     fn count_offered(&self, slot: u32, priority: u32);
     /// Counts an event.
     fn count_event(&self, event: Event);
     /// [`give_back`], in a call of its own, which is verified once and not once for every way that leads to it.
     fn give_back(&self, hash: u64, now: u64, length: u64, opens: bool);
-    /// Keeps what of a frame is measured, if anything, until it is known whether the frame passes. In memory and in no
-    /// variable: else the verifier would follow all that comes between twice, with it and without.
-    fn keep(&self, segment: Option<&Segment>);
-    /// Takes note of what was kept of a frame, which passes: [`arrived`](crate::flows::arrived) where it arrives,
+    /// Forgets what was kept of the frame before.
+    fn forget(&self);
+    /// Keeps what of a frame is measured until it is known whether the frame passes. In memory and in no variable: else the
+    /// verifier would follow all that comes between twice, with it and without.
+    fn keep(&self, segment: &Segment);
+    /// Takes note of what was kept of a frame, if anything was. It passes: [`arrived`](crate::flows::arrived) where it arrives,
     /// [`left`](crate::flows::left) where it leaves.
     fn measure<C: Cursor>(&self, direction: Direction, frame: C);
 }
@@ -125,8 +127,7 @@ impl Killing {
 
 /// The kill of the host and of the program's interface.
 #[inline(always)]
-fn kill_of_interface<E: Env>(env: &E) -> Killing {
-    let Some(kills) = env.kills() else { return Killing::AllButLifelines };
+fn kill_of_interface<E: Env>(env: &E, kills: &Kills) -> Killing {
     let host = kills.host.load();
     let interface = kills.interfaces[env.policy().interface as usize & (MAX_INTERFACES - 1)].load();
     if host | interface == 0 {
@@ -136,38 +137,27 @@ fn kill_of_interface<E: Env>(env: &E) -> Killing {
 }
 
 #[inline(always)]
-fn kill_of_service<E: Env>(env: &E, service: PortEntry) -> Killing {
+fn kill_of_service<E: Env>(env: &E, kills: &Kills, service: PortEntry) -> Killing {
     if !service.is_service() {
         return Killing::No;
     }
-    let Some(kills) = env.kills() else { return Killing::AllButLifelines };
     Killing::by(env, KillWord(kills.services[service.slot() & (MAX_SERVICES - 1)].load()))
 }
 
-/// The service that a transport's local end belongs to, and that end's port.
+/// The service that a transport's local end belongs to, which is on this port.
 #[inline(always)]
-fn service_of<E: Env>(env: &E, transport: &Transport, is_ingress: bool) -> (PortEntry, Option<u16>) {
-    let Some((source, destination)) = transport.ports() else { return (PortEntry(0), None) };
-    let port = if is_ingress { destination } else { source };
-    let service = if !has(env, Policy::SERVICES) {
-        PortEntry(0)
-    } else if transport.is_tcp() {
-        env.tcp_service(port)
-    } else {
-        env.udp_service(port)
-    };
-    (service, Some(port))
+fn service_of<E: Env>(env: &E, transport: &Transport, port: u16) -> Option<PortEntry> {
+    match transport.protocol {
+        Protocol::Tcp if has(env, Policy::SERVICES) => env.tcp_service(port),
+        Protocol::Udp if has(env, Policy::SERVICES) => env.udp_service(port),
+        _ => Some(PortEntry(0)),
+    }
 }
 
 /// What holds for the longest prefix that the address is in.
 #[inline(always)]
 fn rule_of<'e, E: Env>(env: &'e E, address: &Address) -> Option<Rule<'e>> {
-    let policy = env.policy();
-    if E::FLAGS & Policy::PREFIXES == 0 || policy.length_count4 | policy.length_count6 == 0 {
-        Some(None)
-    } else {
-        env.rule(entry_of(env, address))
-    }
+    if E::FLAGS & Policy::PREFIXES == 0 { Some(None) } else { env.rule(entry_of(env, address)) }
 }
 
 /// The entry of the longest prefix that the address is in.
@@ -214,16 +204,16 @@ pub const fn upper_bits(count: u32) -> u64 {
     }
 }
 
+/// Whether what holds for a peer makes a lifeline of this local port; 0: of what has none.
 #[inline(always)]
-fn is_lifeline(prefix: Rule<'_>, port: Option<u16>) -> bool {
+fn is_lifeline(prefix: Rule<'_>, port: u16) -> bool {
     let Some(prefix) = prefix else { return false };
     if prefix.flags & PrefixPolicy::LIFELINE != 0 {
         return true;
     }
-    if prefix.flags & PrefixPolicy::LIFELINE_PORTS == 0 {
+    if prefix.flags & PrefixPolicy::LIFELINE_PORTS == 0 || port == 0 {
         return false;
     }
-    let Some(port) = port else { return false };
     let mut i = 0;
     while i < prefix.ports.len() {
         if prefix.ports[i] == port && (i as u64) < prefix.port_count {
@@ -268,15 +258,11 @@ fn is_measured<E: Env>(env: &E, service: PortEntry) -> bool {
     has(env, Policy::MEASURED) && service.is_measured()
 }
 
-/// Keeps what of a packet is measured: nothing where the service or the packet is not, or the flow is not sampled. `hash`
-/// is the peer's.
+/// Keeps what of a packet is measured: nothing where the service or the packet is not, or the flow is not sampled. `hash` is
+/// the peer's.
 #[inline(always)]
 fn keep<E: Env>(env: &E, direction: Direction, packet: &Packet, hash: u64, service: PortEntry, now: u64) {
-    if !has(env, Policy::MEASURED) {
-        return;
-    }
-    env.keep(None);
-    if !service.is_measured() {
+    if !is_measured(env, service) {
         return;
     }
     let (peer, host) = match direction {
@@ -297,16 +283,17 @@ fn keep<E: Env>(env: &E, direction: Direction, packet: &Packet, hash: u64, servi
     let Some(control) = env.control() else { return };
     let skip = control.services[service.slot() & (MAX_SERVICES - 1)].skip.load();
     if (sample(flow) as u64) >= skip {
-        env.keep(Some(&Segment::of(packet, flow, service, now)));
+        env.keep(&Segment::of(packet, flow, service, now));
     }
 }
 
-/// Takes note of what was kept of a frame that passes.
+/// Takes note of what was kept of a frame, if it passes. Returns its verdict.
 #[inline(always)]
-fn measure<E: Env, C: Cursor>(env: &E, direction: Direction, frame: C) {
-    if has(env, Policy::MEASURED) {
+fn measure<E: Env, C: Cursor>(env: &E, direction: Direction, frame: C, reason: Reason) -> Reason {
+    if has(env, Policy::MEASURED) && reason.passes() {
         env.measure(direction, frame);
     }
+    reason
 }
 
 /// Remembers a UDP flow that passes.
@@ -477,11 +464,15 @@ fn is_closed<E: Env>(env: &E, service: PortEntry) -> bool {
 #[inline(always)]
 fn enter<E: Env, C: Cursor>(
     env: &E,
+    kills: &Kills,
     frame: C,
     length: usize,
     malformed: Reason,
 ) -> Result<(Packet, Killing), Reason> {
-    let killing = kill_of_interface(env);
+    if has(env, Policy::MEASURED) {
+        env.forget();
+    }
+    let killing = kill_of_interface(env, kills);
     let has_lifelines = has(env, Policy::LIFELINES);
     if killing == Killing::All || (killing != Killing::No && !has_lifelines && is_plain_ipv4(frame)) {
         return Err(Reason::Kill);
@@ -494,42 +485,48 @@ fn enter<E: Env, C: Cursor>(
     }
 }
 
-/// The verdict on a frame that arrives, `length` bytes long.
+/// The verdict on a frame that arrives, `length` bytes long. Takes note of what it measures.
 #[inline(always)]
 pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
+    let reason = judge_arriving(env, frame, length);
+    measure(env, Direction::Ingress, frame, reason)
+}
+
+#[inline(always)]
+fn judge_arriving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     let policy = env.policy();
-    let (packet, killing) = match enter(env, frame, length, Reason::Malformed) {
+    let Some(kills) = env.kills() else { return Reason::Kill };
+    let (packet, killing) = match enter(env, kills, frame, length, Reason::Malformed) {
         Ok(entered) => entered,
         Err(decided) => return decided,
     };
-    let (service, port) = service_of(env, &packet.transport, true);
-    let killing = killing.or(kill_of_service(env, service));
+    let port = packet.transport.destination_port;
+    let Some(service) = service_of(env, &packet.transport, port) else { return Reason::Denied };
+    let killing = killing.or(kill_of_service(env, kills, service));
     let Some(prefix) = rule_of(env, &packet.source) else { return Reason::Denied };
-    if killing != Killing::All && is_lifeline(prefix, port) {
-        if is_measured(env, service) {
-            let hash = source_hash(policy, &packet.source);
-            keep(env, Direction::Ingress, &packet, hash, service, env.now());
-            measure(env, Direction::Ingress, frame);
-        }
-        return Reason::Lifeline;
-    }
-    if killing != Killing::No {
-        return Reason::Kill;
-    }
-    if is_closed(env, service) {
-        return Reason::Posture;
-    }
+    let is_lifeline = killing != Killing::All && is_lifeline(prefix, port);
     let rule = match prefix {
         Some(prefix) => prefix.flags,
         None => 0,
     };
-    if rule & PrefixPolicy::DENY != 0 {
-        return Reason::Denied;
+    if !is_lifeline {
+        if killing != Killing::No {
+            return Reason::Kill;
+        }
+        if is_closed(env, service) {
+            return Reason::Posture;
+        }
+        if rule & PrefixPolicy::DENY != 0 {
+            return Reason::Denied;
+        }
     }
 
     let now = env.now();
     let hash = source_hash(policy, &packet.source);
     keep(env, Direction::Ingress, &packet, hash, service, now);
+    if is_lifeline {
+        return Reason::Lifeline;
+    }
     let mut flow = None;
     let transport = &packet.transport;
     let opens = match transport.protocol {
@@ -577,7 +574,6 @@ pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     if let Some(flow) = flow {
         remember_udp_flow(env, flow, now);
     }
-    measure(env, Direction::Ingress, frame);
     Reason::Admitted
 }
 
@@ -612,18 +608,26 @@ fn is_newcomer_refused<E: Env>(env: &E, hash: u64, now: u64) -> bool {
     !bucket::take_shared(&shared.newcomers.0, &policy.newcomers, 1, now, horizon)
 }
 
-/// The verdict on a frame that leaves, `length` bytes long. Learns which sources this host
-/// answers, and which UDP flows it has.
+/// The verdict on a frame that leaves, `length` bytes long. Learns which sources this host answers, and which UDP flows
+/// it has, and takes note of what it measures.
 #[inline(always)]
 pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
+    let reason = judge_leaving(env, frame, length);
+    measure(env, Direction::Egress, frame, reason)
+}
+
+#[inline(always)]
+fn judge_leaving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
     let policy = env.policy();
+    let Some(kills) = env.kills() else { return Reason::Kill };
     // What this host sends is not judged by its form.
-    let (packet, killing) = match enter(env, frame, length, Reason::Admitted) {
+    let (packet, killing) = match enter(env, kills, frame, length, Reason::Admitted) {
         Ok(entered) => entered,
         Err(decided) => return decided,
     };
-    let (service, port) = service_of(env, &packet.transport, false);
-    let killing = killing.or(kill_of_service(env, service));
+    let port = packet.transport.source_port;
+    let Some(service) = service_of(env, &packet.transport, port) else { return Reason::Kill };
+    let killing = killing.or(kill_of_service(env, kills, service));
     if killing != Killing::No {
         let rule = rule_of(env, &packet.destination).flatten();
         let is_lifeline = killing != Killing::All && is_lifeline(rule, port);
@@ -648,7 +652,6 @@ pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
                 }
             }
             keep(env, Direction::Egress, &packet, hash, service, now);
-            measure(env, Direction::Egress, frame);
         }
         // What this host asks for is no new flow when it is answered.
         Protocol::Udp => {
@@ -657,7 +660,6 @@ pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
             let flow = flow_hash(policy, hash, peer, &packet.source, ports);
             remember_udp_flow(env, Key::of(flow, policy.memory_mask), now);
             keep(env, Direction::Egress, &packet, hash, service, now);
-            measure(env, Direction::Egress, frame);
         }
         Protocol::Other => {}
     }

@@ -175,6 +175,8 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+/// What no packet names (IANA reserves it): of a fragment that is not the first.
+const NOTHING: u8 = 255;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -281,12 +283,14 @@ fn walk_ipv4<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
     let [.., fragment]: [u16; 4] = bytemuck::cast(at.read::<8>(0)?);
     let fragment = u16::from_be(fragment);
     let address = |bytes: [u8; 4]| Address { high: 0, low: u32::from_be_bytes(bytes) as u64, is_v6: false };
-    let (transport, position) = if fragment & 0x1fff != 0 {
-        (Transport::OTHER, Position::default())
-    } else {
-        let from = from + header_length;
-        walk_transport(at.skip(header_length), header[9], payload, from, fragment & 0x2000 != 0)?
-    };
+    let protocol = if fragment & 0x1fff == 0 { header[9] } else { NOTHING };
+    let (transport, position) = walk_transport(
+        at.skip(header_length),
+        protocol,
+        payload,
+        from + header_length,
+        fragment & 0x2000 != 0,
+    )?;
     Some(Walk::Ip(Packet {
         source: address([header[12], header[13], header[14], header[15]]),
         destination: address([header[16], header[17], header[18], header[19]]),
@@ -410,11 +414,13 @@ fn walk_transport<C: Cursor>(
             };
             Some((udp, NOWHERE))
         }
-        ICMP | ICMPV6 => {
-            at.read::<8>(0)?;
-            if payload < 8 { None } else { Some((Transport::OTHER, NOWHERE)) }
+        other => {
+            if matches!(other, ICMP | ICMPV6) {
+                at.read::<8>(0)?;
+                payload.checked_sub(8)?;
+            }
+            Some((Transport::OTHER, NOWHERE))
         }
-        _ => Some((Transport::OTHER, NOWHERE)),
     }
 }
 

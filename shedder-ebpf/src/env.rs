@@ -14,6 +14,7 @@ use shedder_common::walk::Cursor;
 use crate::counters::count_event;
 use crate::index::below;
 use crate::maps;
+use crate::measure::Kept;
 use crate::ticks;
 
 /// Filled in by the loader before the verifier reads it, and frozen. In a map of its own, of just its size.
@@ -39,6 +40,8 @@ pub fn policy() -> &'static Policy {
 /// The maps of this object, for a program that is compiled for a policy of these flags.
 #[derive(Default)]
 pub struct Maps<const FLAGS: u32> {
+    /// Where what is measured of the frame is kept, where anything is.
+    kept: Cell<Option<*mut Kept>>,
     /// Whether what was kept of the frame is to be measured, since it passes.
     pub measures: Cell<bool>,
 }
@@ -119,13 +122,13 @@ impl<const FLAGS: u32> Env for Maps<FLAGS> {
     }
 
     #[inline(always)]
-    fn tcp_service(&self, port: u16) -> PortEntry {
-        PortEntry(maps::PORTS.get(0).map_or(0, |ports| ports.tcp[below::<PORTS>(port as usize)]))
+    fn tcp_service(&self, port: u16) -> Option<PortEntry> {
+        maps::PORTS.get(0).map(|ports| PortEntry(ports.tcp[below::<PORTS>(port as usize)]))
     }
 
     #[inline(always)]
-    fn udp_service(&self, port: u16) -> PortEntry {
-        PortEntry(maps::PORTS.get(0).map_or(0, |ports| ports.udp[below::<PORTS>(port as usize)]))
+    fn udp_service(&self, port: u16) -> Option<PortEntry> {
+        maps::PORTS.get(0).map(|ports| PortEntry(ports.udp[below::<PORTS>(port as usize)]))
     }
 
     #[inline(always)]
@@ -148,19 +151,29 @@ impl<const FLAGS: u32> Env for Maps<FLAGS> {
     }
 
     #[inline(always)]
-    fn keep(&self, segment: Option<&Segment>) {
-        let Some(kept) = maps::KEPT.get_ptr_mut(0) else { return };
-        // SAFETY: the pointer is this CPU's own value, and programs on one CPU do not interrupt each other.
-        let kept = unsafe { &mut *kept };
-        kept.is_any = segment.is_some() as u32;
-        if let Some(segment) = segment {
-            kept.segment = *segment;
+    fn forget(&self) {
+        self.kept.set(maps::KEPT.get_ptr_mut(0));
+        if let Some(kept) = self.kept.get() {
+            // SAFETY: the pointer is this CPU's own value, and programs on one CPU do not interrupt each other.
+            unsafe { (*kept).is_any = 0 };
+        }
+    }
+
+    #[inline(always)]
+    fn keep(&self, segment: &Segment) {
+        if let Some(kept) = self.kept.get() {
+            // SAFETY: as above.
+            unsafe {
+                (*kept).is_any = 1;
+                (*kept).segment = *segment;
+            }
         }
     }
 
     #[inline(always)]
     fn measure<C: Cursor>(&self, _: Direction, _: C) {
-        self.measures.set(maps::KEPT.get(0).is_some_and(|kept| kept.is_any != 0));
+        // SAFETY: as above.
+        self.measures.set(self.kept.get().is_some_and(|kept| unsafe { (*kept).is_any } != 0));
     }
 }
 

@@ -203,12 +203,12 @@ impl Env for Host {
         Some(entry)
     }
 
-    fn tcp_service(&self, port: u16) -> PortEntry {
-        PortEntry(self.ports.tcp[port as usize])
+    fn tcp_service(&self, port: u16) -> Option<PortEntry> {
+        Some(PortEntry(self.ports.tcp[port as usize]))
     }
 
-    fn udp_service(&self, port: u16) -> PortEntry {
-        PortEntry(self.ports.udp[port as usize])
+    fn udp_service(&self, port: u16) -> Option<PortEntry> {
+        Some(PortEntry(self.ports.udp[port as usize]))
     }
 
     fn count_offered(&self, slot: u32, priority: u32) {
@@ -225,8 +225,12 @@ impl Env for Host {
         ladder::give_back(self, hash, now, length, opens);
     }
 
-    fn keep(&self, segment: Option<&Segment>) {
-        self.kept.set(segment.copied());
+    fn forget(&self) {
+        self.kept.set(None);
+    }
+
+    fn keep(&self, segment: &Segment) {
+        self.kept.set(Some(*segment));
     }
 
     fn measure<C: Cursor>(&self, direction: Direction, frame: C) {

@@ -44,7 +44,7 @@ impl Bench {
     }
 
     fn measure(&self, direction: Direction, segment: Segment, bytes: &[u8]) {
-        self.host.keep(Some(&segment));
+        self.host.keep(&segment);
         self.host.measure(direction, bytes);
     }
 
