@@ -1,5 +1,6 @@
 //! What one decision costs: test runs of a program on one frame, next to the two instructions that drop everything.
 
+use crate::peers::{BARE, KILLED, LIMITED, LINE, SWITCH};
 use crate::programs::{Design, Limit};
 use crate::shed::{self, Build, Status};
 use anyhow::{Context, Result, ensure};
@@ -22,11 +23,7 @@ pub(crate) struct Cost {
     pub(crate) nanoseconds: Vec<f64>,
 }
 
-/// The bare program, which the others are held against.
-pub(crate) const BARE: &str = "bare XDP_DROP";
-pub(crate) const DEFAULT: &str = "shedder, a limit per source";
 pub(crate) const EVERYTHING: &str = "shedder, everything on, measured";
-pub(crate) const KILLED: &str = "shedder, killed";
 
 const ALLOWED: &str = "allowed";
 const DENIED: &str = "denied by its rate";
@@ -95,7 +92,11 @@ pub(crate) fn costs(
     (rounds, repeat): (usize, u32),
 ) -> Result<Vec<Cost>> {
     let mut stage = Stage { networks: vec![], designs: vec![] };
-    let mut subjects = vec![stage.design(BARE, Design::BARE, LOW, XDP_DROP)?];
+    let mut subjects = vec![
+        stage.design(BARE, Design::BARE, LOW, XDP_DROP)?,
+        stage.design(SWITCH, Design::SWITCH, LOW, XDP_DROP)?,
+        stage.design(LINE, Design::LINE, LOW, XDP_DROP)?,
+    ];
     // Line by line, so that the builds' turns are next to each other.
     let mut of_builds = Vec::new();
     for build in builds {
@@ -183,7 +184,7 @@ impl Stage {
         let program = design.pinned(&pin)?;
         self.designs.push(design);
         let frame = if action == XDP_PASS { ALLOWED } else { DENIED };
-        let frame = if name == BARE { "any" } else { frame };
+        let frame = if [BARE, SWITCH, LINE].contains(&name) { "any" } else { frame };
         Ok(Subject {
             cost: Cost { subject: name.into(), frame: frame.into(), nanoseconds: vec![] },
             program,
@@ -238,14 +239,14 @@ impl Stage {
         )?);
         all.extend(self.shedder(
             build,
-            DEFAULT,
+            LIMITED,
             &shed::limited(HIGH),
             false,
             &[(ALLOWED, udp(ANYBODY), admitted)],
         )?);
         all.extend(self.shedder(
             build,
-            DEFAULT,
+            LIMITED,
             &shed::limited(LOW),
             false,
             &[(DENIED, udp(ANYBODY), "source-rate")],

@@ -11,6 +11,8 @@ pub(crate) struct Effort {
     pub(crate) sources: (usize, u64),
     /// Rounds of floods, and how long each takes.
     pub(crate) floods: (usize, Duration),
+    /// Rounds of floods that are held against the bare program, turns in each, and how long each takes.
+    pub(crate) turns: (usize, usize, Duration),
     /// How many of the cases of floods.
     pub(crate) cases: usize,
     /// How often everything is stopped in each way.
@@ -33,6 +35,7 @@ impl Effort {
         costs: (15, 1_000_000),
         sources: (5, 1 << 20),
         floods: (5, Duration::from_millis(150)),
+        turns: (5, 12, Duration::from_millis(30)),
         cases: usize::MAX,
         kills: 50,
         intervals: (&[5, 20, 100], Duration::from_secs(2)),
@@ -47,6 +50,7 @@ impl Effort {
         costs: (5, 200_000),
         sources: (1, 1 << 20),
         floods: (1, Duration::from_millis(100)),
+        turns: (2, 6, Duration::from_millis(30)),
         cases: 2,
         kills: 5,
         intervals: (&[20], Duration::from_millis(500)),
@@ -61,6 +65,7 @@ impl Effort {
         costs: (1, 20_000),
         sources: (1, 20_000),
         floods: (1, Duration::from_millis(5)),
+        turns: (1, 1, Duration::from_millis(5)),
         cases: 1,
         kills: 1,
         intervals: (&[100], Duration::from_millis(300)),

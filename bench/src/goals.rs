@@ -2,12 +2,13 @@
 
 use crate::accuracy::{BOTS, RANDOM};
 use crate::control;
-use crate::decision::{self, BARE, DEFAULT, EVERYTHING};
+use crate::decision::{self, EVERYTHING};
 use crate::kill;
 use crate::live::{BASE, MANY};
 use crate::overload::Overload;
+use crate::peers::{BARE, KILLED, LIMITED, LINE, SWITCH};
 use crate::results::Results;
-use crate::sources::{self, MEMORY, SHEDDER};
+use crate::sources;
 use crate::spread::{Spread, at};
 use serde::Serialize;
 
@@ -120,21 +121,20 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
         Some(&sources::find(&results.decisions, subject, sources, cpus)?.nanoseconds[..])
     };
     let decision =
-        |sources: &str, cpus| Spread::of_ratios(decided(SHEDDER, sources, cpus)?, decided(SHEDDER, "1", 1)?);
+        |sources: &str, cpus| Spread::of_ratios(decided(LIMITED, sources, cpus)?, decided(LIMITED, "1", 1)?);
     // As if a decision among many took no more than one among one, but for what their lines of memory take.
     let by_memory = |sources: &str| {
         let (one, near, far) =
-            (decided(SHEDDER, "1", 1)?, decided(MEMORY, "1", 1)?, decided(MEMORY, sources, 1)?);
+            (decided(LIMITED, "1", 1)?, decided(LINE, "1", 1)?, decided(LINE, sources, 1)?);
         let least: Vec<f64> =
             one.iter().zip(near).zip(far).map(|((one, near), far)| one - near + far).collect();
         Spread::of_ratios(&least, one)
     };
-    // As if a program did nothing but find the line of memory that a source of so many has.
-    let by_line = |to: &str| {
-        let (near, far) = (decided(MEMORY, "1", 1)?, decided(MEMORY, "64k", 1)?);
-        let line = Spread::of(far)?.median - Spread::of(near)?.median;
-        let best: Vec<f64> = rates(BARE, MANY)?.iter().map(|rate| 1e9 / (1e9 / rate + line)).collect();
-        Spread::of_ratios(&best, rates(to, MANY)?)
+    // In short turns.
+    let near_bare = |of: &str| {
+        let rates =
+            |peer| results.near_bare.iter().find(|flood| flood.peer == peer).map(|flood| &flood.rates[..]);
+        Spread::of_ratios(rates(of)?, rates(BARE)?)
     };
     let bystanders = |among: &str| {
         let found = results.bystanders.iter().find(|it| it.among == among && it.table > 1024)?;
@@ -148,22 +148,20 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
     let took = |way| results.stops.iter().find(|stop| stop.way == way).map(|stop| &stop.milliseconds[..]);
     let killed = took(kill::DEAD);
     let started = |quantile| took(kill::NOTHING).and_then(|all| single(at(all, quantile)?));
-    const SHED: &str = "shedder, a limit per source";
     const NFT: &str = "nft limit per source, ingress";
     const LEGACY: &str = "iptables-legacy hashlimit, raw";
-    const BARE_AND_LINE: &str = "bare XDP_DROP and one line of memory";
     vec![
         goal(
             "a decision, default configuration, denied / bare XDP_DROP",
             AtMost(2.5),
             Times,
-            cost(DEFAULT, "denied"),
+            cost(LIMITED, "denied"),
         ),
         goal(
             "a decision, default configuration, allowed / bare XDP_DROP",
             AtMost(3.0),
             Times,
-            cost(DEFAULT, "allowed"),
+            cost(LIMITED, "allowed"),
         ),
         goal(
             "a decision, everything on and measured, allowed / bare XDP_DROP",
@@ -171,33 +169,33 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
             Times,
             cost(EVERYTHING, "allowed, request"),
         ),
-        goal(
-            "drop rate, killed / bare XDP_DROP",
-            AtLeast(0.97),
+        goal("drop rate, killed / bare XDP_DROP", AtLeast(0.97), Percent, near_bare(KILLED)).bounded_by(
+            SWITCH,
             Percent,
-            flood("shedder, killed", BARE, BASE),
+            near_bare(SWITCH),
         ),
-        goal("drop rate at 1k sources / bare XDP_DROP", AtLeast(0.85), Percent, flood(SHED, BARE, BASE)),
-        goal("drop rate / nft per source, 1k sources", AtLeast(5.0), Times, flood(SHED, NFT, BASE))
+        goal("drop rate at 1k sources / bare XDP_DROP", AtLeast(0.85), Percent, near_bare(LIMITED))
+            .bounded_by(LINE, Percent, near_bare(LINE)),
+        goal("drop rate / nft per source, 1k sources", AtLeast(5.0), Times, flood(LIMITED, NFT, BASE))
             .bounded_by(BARE, Times, flood(BARE, NFT, BASE)),
-        goal("drop rate / nft per source, 64k sources", AtLeast(8.0), Times, flood(SHED, NFT, MANY))
-            .bounded_by(BARE_AND_LINE, Times, by_line(NFT)),
+        goal("drop rate / nft per source, 64k sources", AtLeast(8.0), Times, flood(LIMITED, NFT, MANY))
+            .bounded_by(LINE, Times, flood(LINE, NFT, MANY)),
         goal(
             "drop rate / iptables-legacy hashlimit, 1k sources",
             AtLeast(4.5),
             Times,
-            flood(SHED, LEGACY, BASE),
+            flood(LIMITED, LEGACY, BASE),
         )
         .bounded_by(BARE, Times, flood(BARE, LEGACY, BASE)),
         goal(
             "drop rate / iptables-legacy hashlimit, 64k sources",
             AtLeast(6.0),
             Times,
-            flood(SHED, LEGACY, MANY),
+            flood(LIMITED, LEGACY, MANY),
         )
-        .bounded_by(BARE_AND_LINE, Times, by_line(LEGACY)),
+        .bounded_by(LINE, Times, flood(LINE, LEGACY, MANY)),
         goal("a decision, 10M sources / 1 source", AtMost(3.0), Times, decision("10M", 1)).bounded_by(
-            "one line of memory for each",
+            "the same, but for a line of memory of each",
             Times,
             by_memory("10M"),
         ),

@@ -99,6 +99,55 @@ pub(crate) fn floods(
     Ok(floods)
 }
 
+/// Floods peers in the base case in short turns, in so many rounds of so many turns of so long each: what differs by a few nanoseconds
+/// a frame is told apart only where little time is between one and the other. Of a source so little is let pass that what passes takes
+/// no time to speak of.
+pub(crate) fn turns(
+    make: impl Fn() -> Result<Vec<Box<dyn Peer>>>,
+    (rounds, turns, time): (usize, usize, Duration),
+) -> Result<Vec<Flood>> {
+    let case = Case { name: BASE, shape: Shape::BASE, limit: Limit { per_second: 1, burst: BURST } };
+    let mut generator = Generator::load()?;
+    let mut floods: Vec<Flood> = Vec::new();
+    for round in 0..rounds {
+        eprintln!("bench: floods in short turns, round {} of {rounds}", round + 1);
+        let mut peers = make()?;
+        if floods.is_empty() {
+            floods = peers.iter().map(|peer| Flood::new(peer.as_ref(), &case)).collect();
+        }
+        let mut frames = Vec::new();
+        for peer in &mut peers {
+            frames.push(warm(&mut generator, peer.as_mut(), &case, time)?);
+        }
+        for _ in 0..turns {
+            interrupt::check()?;
+            for ((peer, flood), &frames) in peers.iter().zip(&mut floods).zip(&frames) {
+                let (made, counted) = send(&mut generator, peer.as_ref(), &case.shape, frames)?;
+                flood.note(made, counted);
+            }
+        }
+    }
+    Ok(floods)
+}
+
+/// Sends frames to a peer.
+fn send(generator: &mut Generator, peer: &dyn Peer, shape: &Shape, frames: u64) -> Result<(Made, Counted)> {
+    let (frame, plan) = shape.frame(peer.network().link());
+    let before = Counted::read(peer.network())?;
+    let made = generator.send(peer.network(), plan, &frame, frames, &[cpu()])?;
+    Ok((made, Counted::read(peer.network())?.since(before)))
+}
+
+/// Makes a peer ready, and warm. Returns how many frames take it so long.
+fn warm(generator: &mut Generator, peer: &mut dyn Peer, case: &Case, time: Duration) -> Result<u64> {
+    peer.arm(&case.shape, case.limit)?;
+    let (made, counted) = send(generator, peer, &case.shape, warm_up(case.shape.sources))?;
+    ensure!(counted.arrived > 0, "no frame arrived");
+    let frames = (made.rate() * time.as_secs_f64()) as u64;
+    // Else the time between two looks at the clock would count, and the test run takes no more at once.
+    Ok(frames.clamp(1 << 16, 1 << 26))
+}
+
 /// Frames that a peer meets before it is measured: so many that all its sources have used their bursts; where they are too many
 /// for that, so that its caches are warm.
 fn warm_up(sources: u32) -> u64 {
@@ -134,31 +183,26 @@ impl Flood {
         case: &Case,
         time: Duration,
     ) -> Result<()> {
-        peer.arm(&case.shape, case.limit)?;
-        let (frame, plan) = case.shape.frame(peer.network().link());
-        let mut send = |peer: &dyn Peer, frames| -> Result<(Made, Counted, Option<u64>)> {
-            let (before, own) = (Counted::read(peer.network())?, peer.passed()?);
-            let made = generator.send(peer.network(), plan, &frame, frames, &[cpu()])?;
-            let counted = Counted::read(peer.network())?.since(before);
-            let own = peer.passed()?.map(|passed| passed - own.unwrap_or_default());
-            Ok((made, counted, peers::passed(own, counted, &case.shape)))
-        };
-        let (made, counted, _) = send(peer, warm_up(case.shape.sources))?;
-        ensure!(counted.arrived > 0, "no frame arrived");
-        let frames = (made.rate() * time.as_secs_f64()) as u64;
-        // Else the time between two looks at the clock would count, and the test run takes no more at once.
-        let (made, counted, passed) = send(peer, frames.clamp(1 << 16, 1 << 26))?;
+        let frames = warm(generator, peer, case, time)?;
+        let own = peer.passed()?;
+        let (made, counted) = send(generator, peer, &case.shape, frames)?;
+        let own = peer.passed()?.map(|passed| passed - own.unwrap_or_default());
+        let passed = peers::passed(own, counted, &case.shape);
         if self.drops_all
             && let Some(passed) = passed
         {
             ensure!(passed == 0, "it let {passed} of {} packets pass, and drops all", counted.arrived);
         }
-        let arrived = counted.arrived as f64 / made.frames as f64;
-        self.rates.push(made.rate() * arrived);
-        self.lost.push(1.0 - arrived);
+        self.note(made, counted);
         if let Some(passed) = passed {
             self.passed.push(made.rate() * passed as f64 / made.frames as f64);
         }
         Ok(())
+    }
+
+    fn note(&mut self, made: Made, counted: Counted) {
+        let arrived = counted.arrived as f64 / made.frames as f64;
+        self.rates.push(made.rate() * arrived);
+        self.lost.push(1.0 - arrived);
     }
 }

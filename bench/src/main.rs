@@ -12,7 +12,6 @@ mod goals;
 mod kill;
 mod live;
 mod machine;
-mod memory;
 mod overload;
 mod peers;
 mod programs;
@@ -130,6 +129,7 @@ fn measure(effort: &Effort, only: &[Part]) -> Result<Results> {
     if wants(Part::Floods) {
         let cases = live::cases(effort.cases);
         results.floods = live::floods(peers::all, &cases, effort.floods)?;
+        results.near_bare = live::turns(peers::near_bare, effort.turns)?;
     }
     if wants(Part::Kill) {
         results.stops = kill::stops(effort.kills)?;

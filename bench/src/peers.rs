@@ -15,6 +15,15 @@ use crate::shed::Build;
 use anyhow::{Context, Result, ensure};
 use shedder_tests::netns::{Namespace, Network};
 
+/// The two instructions that drop everything.
+pub(crate) const BARE: &str = "bare XDP_DROP";
+/// The least that any switch can do.
+pub(crate) const SWITCH: &str = "XDP, a word and a count";
+/// The least that any limit per source can do.
+pub(crate) const LINE: &str = "XDP, a line of memory and a count";
+pub(crate) const LIMITED: &str = "shedder, a limit per source";
+pub(crate) const KILLED: &str = "shedder, killed";
+
 /// Something that drops what exceeds a limit, or everything.
 pub(crate) trait Peer {
     /// What tables call it.
@@ -45,6 +54,7 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Peer>>> {
     use netfilter::{Hook, Netfilter};
     Ok(vec![
         Box::new(design::Design::bare(network()?)),
+        Box::new(design::Design::line(network()?)),
         Box::new(Subject::limited(own, network()?)),
         Box::new(Subject::everything(own, network()?)),
         Box::new(Subject::newcomers(own, network()?)),
@@ -57,6 +67,18 @@ pub(crate) fn all() -> Result<Vec<Box<dyn Peer>>> {
         Box::new(Netfilter::new(Hook::NftPrerouting, network()?)),
         Box::new(Netfilter::new(Hook::IptablesLegacy, network()?)),
         Box::new(Netfilter::new(Hook::IptablesNft, network()?)),
+    ])
+}
+
+/// Those that are held against the bare program.
+pub(crate) fn near_bare() -> Result<Vec<Box<dyn Peer>>> {
+    let network = || Network::new("bench");
+    Ok(vec![
+        Box::new(design::Design::bare(network()?)),
+        Box::new(design::Design::switch(network()?)),
+        Box::new(Subject::killed(Build::own(), network()?)),
+        Box::new(design::Design::line(network()?)),
+        Box::new(Subject::limited(Build::own(), network()?)),
     ])
 }
 

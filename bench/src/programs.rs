@@ -69,6 +69,10 @@ pub(crate) struct Design {
 impl Design {
     /// The two instructions that drop everything.
     pub(crate) const BARE: &'static str = "bare";
+    /// The least that a switch can do: a word, and a count.
+    pub(crate) const SWITCH: &'static str = "switch";
+    /// The least that a limit per source can do: a line of memory, and a count.
+    pub(crate) const LINE: &'static str = "line";
     /// A least-recently-used hash and compare-and-swap.
     pub(crate) const RECENT: &'static str = "recent";
     /// A hash, a spin lock and the precise clock.
@@ -77,7 +81,7 @@ impl Design {
     /// Loads one and attaches it to the network's server: the kernel calls what is attached directly, and for what is not it patches
     /// its own code at each test run, which takes milliseconds.
     pub(crate) fn attach(name: &'static str, limit: Limit, network: &Network) -> Result<Design> {
-        let room = if name == Design::BARE { 1 } else { TABLE as u32 };
+        let room = if [Design::RECENT, Design::LOCKED].contains(&name) { TABLE as u32 } else { 1 };
         let mut ebpf = load(room, limit)?;
         attach(xdp(&mut ebpf, name)?, network)?;
         Ok(Design { ebpf, name })

@@ -21,6 +21,8 @@ pub(crate) struct Results {
     pub(crate) costs: Vec<Cost>,
     pub(crate) decisions: Vec<Decision>,
     pub(crate) floods: Vec<Flood>,
+    /// Floods of the base case in short turns.
+    pub(crate) near_bare: Vec<Flood>,
     pub(crate) stops: Vec<Stop>,
     pub(crate) control: Option<Control>,
     pub(crate) admissions: Vec<Admission>,
@@ -40,6 +42,7 @@ impl Results {
             costs: vec![],
             decisions: vec![],
             floods: vec![],
+            near_bare: vec![],
             stops: vec![],
             control: None,
             admissions: vec![],

@@ -1,11 +1,11 @@
 //! What a decision costs by the number of sources: the generator hands each frame to the program in place. What it takes
 //! itself is the difference between the bare program behind it and the bare program alone, and is taken out.
 
-use crate::memory::Lines;
+use crate::peers::{LIMITED, LINE};
 use crate::programs::{Design, Generator, Limit};
 use crate::shape::{FIRST, SPOOFED, Shape};
 use crate::shed;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use serde::Serialize;
 use shedder_tests::interrupt;
@@ -27,17 +27,11 @@ pub(crate) struct Decision {
     pub(crate) nanoseconds: Vec<f64>,
 }
 
-pub(crate) const SHEDDER: &str = "shedder, a limit per source";
 pub(crate) const ALLOWED: &str = "shedder, a limit that is not reached";
-/// What a line of memory takes, with no program.
-pub(crate) const MEMORY: &str = "one line of memory, with no program";
 
-/// What is measured, in the order of the tables; then [`MEMORY`].
-pub(crate) const SUBJECTS: [&str; 4] =
-    [SHEDDER, ALLOWED, "XDP, LRU_HASH + compare-and-swap", "XDP, HASH + spin lock"];
-
-/// Sources that the tables are for.
-const TABLE: u32 = 1 << 20;
+/// What is measured, in the order of the tables.
+pub(crate) const SUBJECTS: [&str; 5] =
+    [LIMITED, ALLOWED, "XDP, LRU_HASH + compare-and-swap", "XDP, HASH + spin lock", LINE];
 
 /// A limit that one hot source exceeds and each of very many does not reach.
 const LIMIT: Limit = Limit { per_second: 100, burst: 10 };
@@ -55,15 +49,20 @@ pub(crate) fn decisions((rounds, frames): (usize, u64)) -> Result<Vec<Decision>>
     }
     let mut decisions: Vec<Decision> = Vec::new();
     for &(name, _, cpus) in &settings {
-        let names = SUBJECTS.into_iter().chain((cpus == 1).then_some(MEMORY));
-        decisions.extend(names.map(|subject| Decision { subject, sources: name, cpus, nanoseconds: vec![] }));
+        decisions.extend(SUBJECTS.map(|subject| Decision {
+            subject,
+            sources: name,
+            cpus,
+            nanoseconds: vec![],
+        }));
     }
     for round in 0..rounds {
         // Anew each time: where the memory of their tables lies is chance, and makes a difference.
-        let networks: Vec<Network> = (0..5).map(|_| Network::new("bench-sources")).collect::<Result<_>>()?;
+        let networks: Vec<Network> = (0..6).map(|_| Network::new("bench-sources")).collect::<Result<_>>()?;
         let mut bare = Design::attach(Design::BARE, LIMIT, &networks[0])?;
         let mut recent = Design::attach(Design::RECENT, LIMIT, &networks[3])?;
         let mut locked = Design::attach(Design::LOCKED, LIMIT, &networks[4])?;
+        let mut line = Design::attach(Design::LINE, LIMIT, &networks[5])?;
         let open = |design: &mut Design, network: &Network| design.pinned(&network.bpffs().join("design"));
         let nothing = open(&mut bare, &networks[0])?;
         let programs: [Xdp; SUBJECTS.len()] = [
@@ -71,8 +70,8 @@ pub(crate) fn decisions((rounds, frames): (usize, u64)) -> Result<Vec<Decision>>
             shed::ingress(&shed::attach(&networks[2], &shed::limited(HIGH))?, 0)?,
             open(&mut recent, &networks[3])?,
             open(&mut locked, &networks[4])?,
+            open(&mut line, &networks[5])?,
         ];
-        let lines = Lines::of(TABLE);
         let mut place = decisions.iter_mut();
         for &(_, sources, cpus) in &settings {
             let (frame, mut plan) = Shape { sources, ..Shape::BASE }.frame(networks[0].link());
@@ -89,12 +88,9 @@ pub(crate) fn decisions((rounds, frames): (usize, u64)) -> Result<Vec<Decision>>
             hand(&nothing)?;
             let bare = alone(&nothing, &frame, frames as u32)?;
             let generated = hand(&nothing)?.min(hand(&nothing)?) - bare;
-            let mut note = |nanoseconds| place.next().map(|decision| decision.nanoseconds.push(nanoseconds));
             for program in &programs {
-                note(hand(program)? - generated);
-            }
-            if cpus == 1 {
-                note(lines.exchange(sources, frames));
+                let nanoseconds = hand(program)? - generated;
+                place.next().context("every program has its place")?.nanoseconds.push(nanoseconds);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The benchmark's programs: a generator of frames, the least that a program can do, and the usual designs of a limit
-//! per source.
+//! The benchmark's programs: a generator of frames, the least that a program can do, alone, as a switch and as a limit, and
+//! the usual designs of a limit per source.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -8,6 +8,7 @@
 mod designs;
 mod frame;
 mod generate;
+mod least;
 mod plan;
 
 use aya_ebpf::bindings::{TC_ACT_SHOT, xdp_action};

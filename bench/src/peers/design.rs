@@ -15,21 +15,28 @@ pub(super) struct Design {
 }
 
 impl Design {
+    fn new(name: &'static str, program: &'static str, network: Network) -> Design {
+        Design { name, program, loaded: None, network }
+    }
+
     pub(super) fn bare(network: Network) -> Design {
-        Design { name: "bare XDP_DROP", program: programs::Design::BARE, loaded: None, network }
+        Design::new(super::BARE, programs::Design::BARE, network)
+    }
+
+    pub(super) fn switch(network: Network) -> Design {
+        Design::new(super::SWITCH, programs::Design::SWITCH, network)
+    }
+
+    pub(super) fn line(network: Network) -> Design {
+        Design::new(super::LINE, programs::Design::LINE, network)
     }
 
     pub(super) fn recent(network: Network) -> Design {
-        Design {
-            name: "XDP, LRU_HASH + compare-and-swap",
-            program: programs::Design::RECENT,
-            loaded: None,
-            network,
-        }
+        Design::new("XDP, LRU_HASH + compare-and-swap", programs::Design::RECENT, network)
     }
 
     pub(super) fn locked(network: Network) -> Design {
-        Design { name: "XDP, HASH + spin lock", program: programs::Design::LOCKED, loaded: None, network }
+        Design::new("XDP, HASH + spin lock", programs::Design::LOCKED, network)
     }
 }
 
@@ -53,7 +60,8 @@ impl Peer for Design {
     }
 
     fn drops_all(&self) -> bool {
-        self.program == programs::Design::BARE
+        use programs::Design as Program;
+        [Program::BARE, Program::SWITCH, Program::LINE].contains(&self.program)
     }
 
     fn network(&self) -> &Network {

@@ -28,7 +28,7 @@ impl Subject {
 
     /// A limit per source.
     pub(crate) fn limited(build: Build<'_>, network: Network) -> Subject {
-        Subject::new(build, "shedder, a limit per source", |limit| Ok(shed::limited(limit)), network)
+        Subject::new(build, super::LIMITED, |limit| Ok(shed::limited(limit)), network)
     }
 
     /// Everything that there is to configure.
@@ -44,7 +44,7 @@ impl Subject {
 
     /// A kill in force.
     pub(crate) fn killed(build: Build<'_>, network: Network) -> Subject {
-        let subject = Subject::new(build, "shedder, killed", |_| Ok(shed::NOTHING.into()), network);
+        let subject = Subject::new(build, super::KILLED, |_| Ok(shed::NOTHING.into()), network);
         Subject { is_killed: true, ..subject }
     }
 }
