@@ -368,11 +368,7 @@ impl Source<'_> {
     /// place in a table, the bucket that such sources share is judged only when it is charged, by when the others may
     /// have been.
     #[inline(always)]
-    fn admits<E: Env>(&self, env: &E, length: u64, opens: bool) -> bool {
-        let packets = self.look(env, Table::Packets, 1, true);
-        if let Some(Look::Refused) = packets {
-            return false;
-        }
+    fn admits<E: Env>(&self, env: &E, packets: Option<Look<'_>>, length: u64, opens: bool) -> bool {
         let bytes = self.look(env, Table::Bytes, length, true);
         if let Some(Look::Refused) = bytes {
             return false;
@@ -527,6 +523,17 @@ fn judge_arriving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason
     if is_lifeline {
         return Reason::Lifeline;
     }
+
+    let limits = match prefix {
+        Some(prefix) => &prefix.limits,
+        None => &policy.limits,
+    };
+    let source = Source { place: Place::of(hash, policy.set_mask), limits, now };
+    // Before anything is asked of the flow: most of a flood ends here, and flows are in memory of their own.
+    let packets = source.look(env, Table::Packets, 1, true);
+    if let Some(Look::Refused) = packets {
+        return Reason::SourceRate;
+    }
     let mut flow = None;
     let transport = &packet.transport;
     let opens = match transport.protocol {
@@ -544,13 +551,7 @@ fn judge_arriving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason
         }
         Protocol::Other => false,
     };
-
-    let limits = match prefix {
-        Some(prefix) => &prefix.limits,
-        None => &policy.limits,
-    };
-    let source = Source { place: Place::of(hash, policy.set_mask), limits, now };
-    if !source.admits(env, length as u64, opens) {
+    if !source.admits(env, packets, length as u64, opens) {
         return Reason::SourceRate;
     }
     if rule & PrefixPolicy::RULE == 0 && is_newcomer_refused(env, hash, now) {

@@ -17,24 +17,20 @@ use crate::maps;
 use crate::measure::Kept;
 use crate::ticks;
 
-/// Filled in by the loader before the verifier reads it, and frozen. In a map of its own, of just its size.
+/// Filled in by the loader before the verifier reads it, and frozen. In a map of its own, of just its size. Mutable, so that the
+/// compiler does not take the zeros for its value.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata.policy")]
-static POLICY: Policy = {
+static mut POLICY: Policy = {
     // SAFETY: `Policy` is plain data, for which all zeros are valid.
     unsafe { core::mem::zeroed() }
 };
 
-/// The policy, by a way that keeps the compiler from taking the zeros above for its value.
+/// The policy.
 #[inline(always)]
 pub fn policy() -> &'static Policy {
-    let mut at = (&raw const POLICY).expose_provenance();
-    // SAFETY: no instruction, which leaves the address what it was.
-    unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
-    }
-    // SAFETY: the address of a static, exposed above.
-    unsafe { &*core::ptr::with_exposed_provenance(at) }
+    // SAFETY: nothing writes to it from when the programs are loaded.
+    unsafe { &*(&raw const POLICY) }
 }
 
 /// The maps of this object, for a program that is compiled for a policy of these flags.
