@@ -298,10 +298,8 @@ fn measure<E: Env, C: Cursor>(env: &E, direction: Direction, frame: C, reason: R
 
 /// Remembers a UDP flow that passes.
 #[inline(always)]
-fn remember_udp_flow<E: Env>(env: &E, flow: Key, now: u64) {
-    if let Some(set) = env.udp_flows(flow.set)
-        && memory::remember(set, flow, now, env.policy().udp_flow_ttl) == Remembered::Displaced
-    {
+fn remember_udp_flow<E: Env>(env: &E, set: &Set, flow: Key, now: u64) {
+    if memory::remember(set, flow, now, env.policy().udp_flow_ttl) == Remembered::Displaced {
         env.count_event(Event::UdpFlowEvicted);
     }
 }
@@ -542,12 +540,9 @@ fn judge_arriving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason
             let ports = (transport.source_port, transport.destination_port);
             let flow_hash = flow_hash(policy, hash, &packet.source, &packet.destination, ports);
             let key = Key::of(flow_hash, policy.memory_mask);
-            flow = Some(key);
-            let known = match env.udp_flows(key.set) {
-                Some(set) => memory::recall(set, key, now),
-                None => false,
-            };
-            transport.quic_initial || !known
+            let Some(set) = env.udp_flows(key.set) else { return Reason::Denied };
+            flow = Some((set, key));
+            transport.quic_initial || !memory::recall(set, key, now)
         }
         Protocol::Other => false,
     };
@@ -572,8 +567,8 @@ fn judge_arriving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason
             return Reason::Shed;
         }
     }
-    if let Some(flow) = flow {
-        remember_udp_flow(env, flow, now);
+    if let Some((set, flow)) = flow {
+        remember_udp_flow(env, set, flow, now);
     }
     Reason::Admitted
 }
@@ -659,7 +654,10 @@ fn judge_leaving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason 
             let (hash, now) = (source_hash(policy, peer), env.now());
             let ports = (transport.destination_port, transport.source_port);
             let flow = flow_hash(policy, hash, peer, &packet.source, ports);
-            remember_udp_flow(env, Key::of(flow, policy.memory_mask), now);
+            let flow = Key::of(flow, policy.memory_mask);
+            if let Some(set) = env.udp_flows(flow.set) {
+                remember_udp_flow(env, set, flow, now);
+            }
             keep(env, Direction::Egress, &packet, hash, service, now);
         }
         Protocol::Other => {}
