@@ -63,27 +63,21 @@ pub struct Kept {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn shedder_arrived(ctx: *mut xdp_md) -> u32 {
-    if let Some(kept) = maps::KEPT.get(0) {
-        flows::arrived(&InKernel(ctx), &kept.segment);
-    }
-    0
+    InKernel::of_kept(ctx, flows::arrived)
 }
 
 /// Takes note of what leaves: [`flows::left`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn shedder_left(ctx: *mut __sk_buff) -> u32 {
-    if let Some(kept) = maps::KEPT.get(0) {
-        flows::left(&InKernel(ctx), &kept.segment);
-    }
-    0
+    InKernel::of_kept(ctx, flows::left)
 }
 
 /// [`flows::settle()`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn shedder_settle(flow: u64, way: u32, answered: u64, rest: u64) -> u64 {
-    flows::settle(&InKernel(()), flow, way, Ending::unpack(answered, rest))
+    flows::settle(&InKernel { frame: (), place: None }, flow, way, Ending::unpack(answered, rest))
 }
 
 /// [`Meter::scan`] of what arrives.
@@ -176,7 +170,24 @@ fn load<F: Frame, const WORDS: usize>(frame: F, at: u32, length: u32, to: &mut [
 }
 
 /// The maps of this object, and a frame.
-struct InKernel<F>(F);
+struct InKernel<F> {
+    frame: F,
+    /// Memory of which the verifier knows nothing.
+    place: Option<*mut u32>,
+}
+
+impl<F: Frame> InKernel<F> {
+    /// Has a frame measured, as what was kept of it.
+    #[inline(always)]
+    fn of_kept(frame: F, measure: impl FnOnce(&InKernel<F>, &Segment)) -> u32 {
+        if let Some(kept) = maps::KEPT.get_ptr_mut(0) {
+            // SAFETY: the pointer is this CPU's own value, and programs on one CPU do not interrupt each other.
+            let (segment, place) = unsafe { (&(*kept).segment, &raw mut (*kept).place) };
+            measure(&InKernel { frame, place: Some(place) }, segment);
+        }
+        0
+    }
+}
 
 impl Frame for () {
     #[inline(always)]
@@ -214,7 +225,7 @@ impl<F: Frame> Meter for InKernel<F> {
     fn read(&self, at: u32, length: u32) -> u64 {
         let mut word = [0];
         if length > 0 {
-            load(self.0, at, length, &mut word);
+            load(self.frame, at, length, &mut word);
         }
         word[0]
     }
@@ -222,11 +233,9 @@ impl<F: Frame> Meter for InKernel<F> {
     #[inline(always)]
     fn place(&self, flow: u64, now: u64, or_new: bool) -> u32 {
         let place = flows::place(self, flow, now, or_new);
-        // Through memory of which the verifier knows nothing: what comes next it follows once, and not once for each place.
-        let Some(kept) = maps::KEPT.get_ptr_mut(0) else { return place };
-        // SAFETY: the pointer is this CPU's own value, and programs on one CPU do not interrupt each other.
-        let memory = unsafe { &raw mut (*kept).place };
-        // SAFETY: as above.
+        // Through memory: what comes next the verifier follows once, and not once for each place.
+        let Some(memory) = self.place else { return place };
+        // SAFETY: the pointer is to this CPU's own value, and programs on one CPU do not interrupt each other.
         unsafe { memory.write_volatile(place) };
         // SAFETY: as above.
         unsafe { memory.read_volatile() }
@@ -234,7 +243,7 @@ impl<F: Frame> Meter for InKernel<F> {
 
     #[inline(always)]
     fn scan(&self, at: u32, length: u32, answers: u32) -> Found {
-        self.0.scan(at, length, answers)
+        self.frame.scan(at, length, answers)
     }
 
     #[inline(always)]
