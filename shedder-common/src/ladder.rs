@@ -101,6 +101,7 @@ pub enum Direction {
 
 /// How far a kill goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
 enum Killing {
     No,
     AllButLifelines,

@@ -2,7 +2,7 @@
 
 /// What a packet met. Each has a counter of its own on every interface and in each direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
+#[repr(u32)]
 pub enum Reason {
     /// Passed: nothing objected.
     Admitted = 0,

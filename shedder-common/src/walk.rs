@@ -429,6 +429,8 @@ fn walk_transport<C: Cursor>(
 #[inline(always)]
 fn is_quic_initial<C: Cursor>(payload: C) -> bool {
     match payload.read::<5>(0) {
+        // Most datagrams begin otherwise.
+        Some([first, ..]) if first & 0xc0 != 0xc0 => false,
         Some([first, version @ ..]) => match u32::from_be_bytes(version) {
             1 => first & 0xf0 == 0xc0,
             0x6b33_43cf => first & 0xf0 == 0xd0,
