@@ -122,12 +122,13 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
     };
     let decision =
         |sources: &str, cpus| Spread::of_ratios(decided(LIMITED, sources, cpus)?, decided(LIMITED, "1", 1)?);
-    // As if a decision among many took no more than one among one, but for what their lines of memory take.
+    // As if a decision among many took no more than one among one, but for what two lines of memory take: of the source's bucket, and
+    // of the flow of a datagram.
     let by_memory = |sources: &str| {
         let (one, near, far) =
             (decided(LIMITED, "1", 1)?, decided(LINE, "1", 1)?, decided(LINE, sources, 1)?);
         let least: Vec<f64> =
-            one.iter().zip(near).zip(far).map(|((one, near), far)| one - near + far).collect();
+            one.iter().zip(near).zip(far).map(|((one, near), far)| one + 2.0 * (far - near)).collect();
         Spread::of_ratios(&least, one)
     };
     // In short turns.
@@ -195,7 +196,7 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
         )
         .bounded_by(LINE, Times, flood(LINE, LEGACY, MANY)),
         goal("a decision, 10M sources / 1 source", AtMost(3.0), Times, decision("10M", 1)).bounded_by(
-            "the same, but for a line of memory of each",
+            "the same, but for two lines of memory, of the bucket and of the flow",
             Times,
             by_memory("10M"),
         ),

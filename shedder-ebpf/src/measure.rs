@@ -145,7 +145,10 @@ fn search_chunk<F: Frame>(chunk: u32, range: &Range<F>) -> c_long {
     }
     // SAFETY: as in `search`.
     let search = unsafe { &mut *search };
-    search.window = [0; WINDOW];
+    for word in &mut search.window {
+        // SAFETY: a reference; volatile, because the compiler would make a call of it, which costs time and stack.
+        unsafe { (&raw mut *word).write_volatile(0) };
+    }
     load(range.frame, range.at + from, range.length - from, &mut search.window);
     search.scan.chunk(&search.window) as c_long
 }
