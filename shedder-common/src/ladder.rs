@@ -71,8 +71,8 @@ pub trait Env {
     fn count_event(&self, event: Event);
     /// [`give_back`], in a call of its own, which is verified once and not once for every way that leads to it.
     fn give_back(&self, hash: u64, now: u64, length: u64, opens: bool);
-    /// Forgets what was kept of the frame before.
-    fn forget(&self);
+    /// Forgets what was kept of the frame before. False: there is nowhere to keep anything.
+    fn forget(&self) -> bool;
     /// Keeps what of a frame is measured until it is known whether the frame passes. In memory and in no variable: else the
     /// verifier would follow all that comes between twice, with it and without.
     fn keep(&self, segment: &Segment);
@@ -464,8 +464,8 @@ fn enter<E: Env, C: Cursor>(
     length: usize,
     malformed: Reason,
 ) -> Result<(Packet, Killing), Reason> {
-    if has(env, Policy::MEASURED) {
-        env.forget();
+    if has(env, Policy::MEASURED) && !env.forget() {
+        return Err(Reason::Kill);
     }
     let killing = kill_of_interface(env, kills);
     let has_lifelines = has(env, Policy::LIFELINES);

@@ -147,12 +147,12 @@ impl<const FLAGS: u32> Env for Maps<FLAGS> {
     }
 
     #[inline(always)]
-    fn forget(&self) {
-        self.kept.set(maps::KEPT.get_ptr_mut(0));
-        if let Some(kept) = self.kept.get() {
-            // SAFETY: the pointer is this CPU's own value, and programs on one CPU do not interrupt each other.
-            unsafe { (*kept).is_any = 0 };
-        }
+    fn forget(&self) -> bool {
+        let Some(kept) = maps::KEPT.get_ptr_mut(0) else { return false };
+        self.kept.set(Some(kept));
+        // SAFETY: the pointer is this CPU's own value, and programs on one CPU do not interrupt each other.
+        unsafe { (*kept).is_any = 0 };
+        true
     }
 
     #[inline(always)]

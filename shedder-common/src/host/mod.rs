@@ -225,8 +225,9 @@ impl Env for Host {
         ladder::give_back(self, hash, now, length, opens);
     }
 
-    fn forget(&self) {
+    fn forget(&self) -> bool {
         self.kept.set(None);
+        true
     }
 
     fn keep(&self, segment: &Segment) {
