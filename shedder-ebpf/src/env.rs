@@ -29,8 +29,9 @@ static mut POLICY: Policy = {
 /// The policy.
 #[inline(always)]
 pub fn policy() -> &'static Policy {
+    let policy = &raw const POLICY;
     // SAFETY: nothing writes to it from when the programs are loaded.
-    unsafe { &*(&raw const POLICY) }
+    unsafe { &*policy }
 }
 
 /// The maps of this object, for a program that is compiled for a policy of these flags.
