@@ -274,25 +274,6 @@ pub fn take(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon
     }
 }
 
-/// Takes back the charge of `amount` units that [`take`] has just made, or less where the source's state is another by now.
-#[inline(always)]
-pub fn give_back(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) {
-    let mut i = 0;
-    while i < WAYS {
-        let way = &set.0[(place.first + i) & (WAYS - 1)];
-        let held = way.load();
-        if held >> TIME_BITS == place.tag {
-            let ahead = ahead(held, now, horizon);
-            let charge = rate.charge(amount);
-            let before = ahead.saturating_sub(charge);
-            // Where another packet of the source was charged meanwhile, this one's charge runs out by itself.
-            way.compare_exchange(held, word(place.tag, now, before));
-            return;
-        }
-        i += 1;
-    }
-}
-
 /// Charges `amount` units to a bucket that stands alone, such as the one that all newcomers share. The horizon is as
 /// for [`take`].
 #[inline(always)]

@@ -69,8 +69,6 @@ pub trait Env {
     fn count_offered(&self, slot: u32, priority: u32);
     /// Counts an event.
     fn count_event(&self, event: Event);
-    /// [`give_back`], in a call of its own, which is verified once and not once for every way that leads to it.
-    fn give_back(&self, hash: u64, now: u64, length: u64, opens: bool);
     /// Forgets what was kept of the frame before. False: there is nowhere to keep anything.
     fn forget(&self) -> bool;
     /// Keeps what of a frame is measured until it is known whether the frame passes. In memory and in no variable: else the
@@ -363,42 +361,20 @@ impl Source<'_> {
         }
     }
 
-    /// Charges a packet to every bucket that is limited, or to none where one of them is empty. Where the source has no
-    /// place in a table, the bucket that such sources share is judged only when it is charged, by when the others may
-    /// have been.
+    /// Charges a packet to every bucket that is limited, of which none was empty. Where the source has no place in a table, the
+    /// bucket that such sources share is judged only here, by when others may have been charged.
     #[inline(always)]
-    fn admits<E: Env>(&self, env: &E, packets: Option<Look<'_>>, length: u64, opens: bool) -> bool {
-        let bytes = self.look(env, Table::Bytes, length, true);
-        if let Some(Look::Refused) = bytes {
-            return false;
-        }
-        let flows = self.look(env, Table::NewFlows, 1, opens);
+    fn charge<E: Env>(&self, env: &E, [packets, bytes, flows]: [Option<Look<'_>>; 3], length: u64) -> bool {
         self.take(env, Table::NewFlows, 1, flows)
             && self.take(env, Table::Bytes, length, bytes)
             && self.take(env, Table::Packets, 1, packets)
     }
 }
 
-/// Takes back what a packet was charged of a source that no rule names. A source that had no state has none again, and no
-/// place in a table.
+/// Whether a bucket is limited and empty.
 #[inline(always)]
-pub fn give_back<E: Env>(env: &E, hash: u64, now: u64, length: u64, opens: bool) {
-    let policy = env.policy();
-    let place = Place::of(hash, policy.set_mask);
-    let back = |table, rate: &Rate, amount, horizon: u64| {
-        if horizon != 0
-            && !rate.is_unlimited()
-            && let Some(set) = env.buckets(table, place.set)
-        {
-            bucket::give_back(set, place, rate, amount, now, horizon);
-        }
-    };
-    let [packets, bytes, flows] = policy.horizons;
-    back(Table::Packets, &policy.limits.packets, 1, packets);
-    back(Table::Bytes, &policy.limits.bytes, length, bytes);
-    if opens {
-        back(Table::NewFlows, &policy.limits.new_flows, 1, flows);
-    }
+fn is_empty(look: &Option<Look<'_>>) -> bool {
+    matches!(look, Some(Look::Refused))
 }
 
 /// The cutoff in force for the traffic of a service, or of none.
@@ -530,7 +506,7 @@ fn judge_arriving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason
     let source = Source { place: Place::of(hash, policy.set_mask), limits, now };
     // Before anything is asked of the flow: most of a flood ends here, and flows are in memory of their own.
     let packets = source.look(env, Table::Packets, 1, true);
-    if let Some(Look::Refused) = packets {
+    if is_empty(&packets) {
         return Reason::SourceRate;
     }
     let mut flow = None;
@@ -547,13 +523,21 @@ fn judge_arriving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason
         }
         Protocol::Other => false,
     };
-    if !source.admits(env, packets, length as u64, opens) {
+    let bytes = source.look(env, Table::Bytes, length as u64, true);
+    if is_empty(&bytes) {
         return Reason::SourceRate;
     }
+    let flows = source.look(env, Table::NewFlows, 1, opens);
+    if is_empty(&flows) {
+        return Reason::SourceRate;
+    }
+    // Before anything is charged: else a flood of sources that do not exist would fill the tables that proven sources need a
+    // place in.
     if rule & PrefixPolicy::RULE == 0 && is_newcomer_refused(env, hash, now) {
-        // Else a flood of sources that do not exist would fill the tables that proven sources need a place in.
-        env.give_back(hash, now, length as u64, opens);
         return Reason::Newcomer;
+    }
+    if !source.charge(env, [packets, bytes, flows], length as u64) {
+        return Reason::SourceRate;
     }
     if opens || service.every_packet() {
         let class = match prefix {

@@ -2,9 +2,7 @@
 //! each other.
 
 use proptest::prelude::*;
-use shedder_common::bucket::{
-    Admission, Look, Place, Rate, SKEW, Set, WAYS, give_back, live, look, take, take_shared,
-};
+use shedder_common::bucket::{Admission, Look, Place, Rate, SKEW, Set, WAYS, live, look, take, take_shared};
 use shedder_common::word::Word;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -76,29 +74,6 @@ fn times() -> impl Strategy<Value = u64> {
 
 proptest! {
     #![proptest_config(cases(1_000))]
-
-    #[test]
-    fn what_is_given_back_was_never_taken(
-        per_second in rates(), burst in bursts(), now in times(), before in 0..5u64, amount in 1..2_000u64,
-    ) {
-        let rate = Rate::new(per_second, burst);
-        let horizon = rate.horizon(2_000);
-        let set = Set::default();
-        for _ in 0..before {
-            take(&set, place(7, 3), &rate, amount, now, horizon);
-        }
-        let held = |set: &Set| set.0.each_ref().map(Word::load);
-        let untouched = held(&set);
-        let was_live = live(&set, now, horizon);
-        if take(&set, place(7, 3), &rate, amount, now, horizon) == Admission::Admitted {
-            give_back(&set, place(7, 3), &rate, amount, now, horizon);
-        }
-        prop_assert_eq!(live(&set, now, horizon), was_live);
-        // An empty place is as good as one that nobody ever had.
-        if was_live == 1 {
-            prop_assert_eq!(held(&set), untouched);
-        }
-    }
 
     #[test]
     fn what_is_admitted_at_once_is_the_burst(per_second in rates(), burst in bursts(), now in times()) {

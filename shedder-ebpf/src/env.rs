@@ -8,7 +8,7 @@ use shedder_common::abi::{
 };
 use shedder_common::bucket::Set;
 use shedder_common::flows::Segment;
-use shedder_common::ladder::{self, Direction, Env, Rule, Table};
+use shedder_common::ladder::{Direction, Env, Rule, Table};
 use shedder_common::walk::Cursor;
 
 use crate::counters::count_event;
@@ -143,11 +143,6 @@ impl<const FLAGS: u32> Env for Maps<FLAGS> {
     }
 
     #[inline(always)]
-    fn give_back(&self, hash: u64, now: u64, length: u64, opens: bool) {
-        shedder_give_back(hash, now, length, opens as u32);
-    }
-
-    #[inline(always)]
     fn forget(&self) -> bool {
         let Some(kept) = maps::KEPT.get_ptr_mut(0) else { return false };
         self.kept.set(Some(kept));
@@ -181,12 +176,4 @@ const PORTS: usize = 1 << 16;
 #[inline(always)]
 fn found(entry: u32) -> Option<u32> {
     if entry == 0 { None } else { Some(entry) }
-}
-
-/// [`ladder::give_back`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn shedder_give_back(hash: u64, now: u64, length: u64, opens: u32) -> u32 {
-    ladder::give_back(&Maps::<0>::default(), hash, now, length, opens != 0);
-    0
 }

@@ -10,7 +10,7 @@ use crate::abi::{
 use crate::bucket::Set;
 use crate::class::PRIORITIES;
 use crate::flows::{self, CHUNK, Ending, Found, Meter, Scan, Segment, WINDOW};
-use crate::ladder::{self, Direction, Env, Rule, Table};
+use crate::ladder::{Direction, Env, Rule, Table};
 use crate::walk::Cursor;
 use bytemuck::Zeroable;
 use std::boxed::Box;
@@ -219,10 +219,6 @@ impl Env for Host {
 
     fn count_event(&self, event: Event) {
         self.events.borrow_mut()[event as usize] += 1;
-    }
-
-    fn give_back(&self, hash: u64, now: u64, length: u64, opens: bool) {
-        ladder::give_back(self, hash, now, length, opens);
     }
 
     fn forget(&self) -> bool {

@@ -452,6 +452,41 @@ fn a_flood_of_newcomers_fills_no_table_that_a_proven_source_needs_a_place_in() {
     }
 }
 
+#[test]
+fn a_newcomer_that_is_refused_is_charged_nothing() {
+    let mut host = host();
+    host.policy.newcomers = one();
+    let limit = Rate::new(1, SECOND);
+    host.policy.limits = Limits { packets: limit, bytes: limit, new_flows: limit };
+    assert_eq!(comes(&host, &tcp_between((OTHER, 1), (SERVER, PORT), Tcp::SYN, b"")), Reason::Admitted);
+    for _ in 0..10 {
+        assert_eq!(comes(&host, &syn()), Reason::Newcomer);
+    }
+    leaves(&host, &answer());
+    assert_eq!(comes(&host, &syn()), Reason::Admitted);
+}
+
+#[test]
+fn a_source_that_is_past_its_own_limits_takes_nothing_of_what_newcomers_share() {
+    let limit = Rate::new(1, SECOND);
+    let unlimited = Limits { packets: Rate::UNLIMITED, bytes: Rate::UNLIMITED, new_flows: Rate::UNLIMITED };
+    for limits in [
+        Limits { packets: limit, ..unlimited },
+        Limits { bytes: limit, ..unlimited },
+        Limits { new_flows: limit, ..unlimited },
+    ] {
+        let mut host = host();
+        host.policy.newcomers = Rate::new(2, SECOND);
+        host.policy.limits = limits;
+        assert_eq!(comes(&host, &syn()), Reason::Admitted);
+        for _ in 0..10 {
+            assert_eq!(comes(&host, &syn()), Reason::SourceRate, "{limits:?}");
+        }
+        let other = tcp_between((OTHER, 1), (SERVER, PORT), Tcp::SYN, b"");
+        assert_eq!(comes(&host, &other), Reason::Admitted, "{limits:?}");
+    }
+}
+
 // ---- Shedding ----
 
 #[test]
