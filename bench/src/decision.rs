@@ -1,6 +1,6 @@
 //! What one decision costs: test runs of a program on one frame, next to the two instructions that drop everything.
 
-use crate::peers::{BARE, KILLED, LIMITED, LINE, SWITCH};
+use crate::peers::{BARE, KILLED, LIMITED, LINE, LOCKED, RECENT, SWITCH};
 use crate::programs::{Design, Limit};
 use crate::shed::{self, Build, Status};
 use anyhow::{Context, Result, ensure};
@@ -181,13 +181,16 @@ impl Stage {
         let network = self.network()?;
         let mut design = Design::attach(program, limit, &self.networks[network])?;
         let pin = self.networks[network].bpffs().join("design");
-        let program = design.pinned(&pin)?;
+        let pinned = design.pinned(&pin)?;
         self.designs.push(design);
-        let frame = if action == XDP_PASS { ALLOWED } else { DENIED };
-        let frame = if [BARE, SWITCH, LINE].contains(&name) { "any" } else { frame };
+        let frame = match action {
+            _ if !Design::limits(program) => "any",
+            XDP_PASS => ALLOWED,
+            _ => DENIED,
+        };
         Ok(Subject {
             cost: Cost { subject: name.into(), frame: frame.into(), nanoseconds: vec![] },
-            program,
+            program: pinned,
             frame: udp(ANYBODY),
             action,
             check: Check::Action,
@@ -292,9 +295,7 @@ impl Stage {
 
     fn usual(&mut self) -> Result<Vec<Subject<'static>>> {
         let mut all = Vec::new();
-        for (name, program) in
-            [("XDP, LRU_HASH + compare-and-swap", Design::RECENT), ("XDP, HASH + spin lock", Design::LOCKED)]
-        {
+        for (name, program) in [(RECENT, Design::RECENT), (LOCKED, Design::LOCKED)] {
             all.push(self.design(name, program, HIGH, XDP_PASS)?);
             all.push(self.design(name, program, LOW, XDP_DROP)?);
         }

@@ -4,7 +4,7 @@ use crate::accuracy::{BOTS, RANDOM};
 use crate::control;
 use crate::decision::{self, EVERYTHING};
 use crate::kill;
-use crate::live::{BASE, MANY};
+use crate::live::{BASE, Flood, MANY, NEAR_BARE};
 use crate::overload::Overload;
 use crate::peers::{BARE, KILLED, LIMITED, LINE, SWITCH};
 use crate::results::Results;
@@ -112,11 +112,13 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
         let cost = decision::find(&results.costs, subject, frame).ok()?;
         Spread::of_ratios(&cost.nanoseconds, &bare.nanoseconds)
     };
-    let rates = |peer: &str, case: &str| {
-        let found = results.floods.iter().find(|flood| flood.peer == peer && flood.case == case)?;
-        Some(&found.rates[..])
+    let rates = |floods: &[Flood], of: &str, to: &str, case: &str| {
+        let find = |peer| floods.iter().find(|flood| flood.peer == peer && flood.case == case);
+        Spread::of_ratios(&find(of)?.rates, &find(to)?.rates)
     };
-    let flood = |of: &str, to: &str, case: &str| Spread::of_ratios(rates(of, case)?, rates(to, case)?);
+    let flood = |of: &str, to: &str, case: &str| rates(&results.floods, of, to, case);
+    // In short turns.
+    let near_bare = |of: &str| rates(&results.near_bare, of, BARE, NEAR_BARE.name);
     let decided = |subject: &str, sources: &str, cpus| {
         Some(&sources::find(&results.decisions, subject, sources, cpus)?.nanoseconds[..])
     };
@@ -130,12 +132,6 @@ pub(crate) fn judge(results: &Results) -> Vec<Goal> {
         let least: Vec<f64> =
             one.iter().zip(near).zip(far).map(|((one, near), far)| one + 2.0 * (far - near)).collect();
         Spread::of_ratios(&least, one)
-    };
-    // In short turns.
-    let near_bare = |of: &str| {
-        let rates =
-            |peer| results.near_bare.iter().find(|flood| flood.peer == peer).map(|flood| &flood.rates[..]);
-        Spread::of_ratios(rates(of)?, rates(BARE)?)
     };
     let bystanders = |among: &str| {
         let found = results.bystanders.iter().find(|it| it.among == among && it.table > 1024)?;

@@ -50,6 +50,10 @@ pub(crate) const BASE: &str = "1k sources";
 /// The case with a table that no cache of a core holds.
 pub(crate) const MANY: &str = "64k sources";
 
+/// What is near the bare program is measured in: of a source so little is let pass that what passes takes no time to speak of.
+pub(crate) const NEAR_BARE: Case =
+    Case { name: BASE, shape: Shape::BASE, limit: Limit { per_second: 1, burst: BURST } };
+
 /// What one peer did in one case, by round.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Flood {
@@ -99,14 +103,13 @@ pub(crate) fn floods(
     Ok(floods)
 }
 
-/// Floods peers in the base case in short turns, in so many rounds of so many turns of so long each: what differs by a few nanoseconds
-/// a frame is told apart only where little time is between one and the other. Of a source so little is let pass that what passes takes
-/// no time to speak of.
+/// Floods peers in the case [`NEAR_BARE`] in short turns, in so many rounds of so many turns of so long each: what differs by a few
+/// nanoseconds a frame is told apart only where little time is between one and the other.
 pub(crate) fn turns(
     make: impl Fn() -> Result<Vec<Box<dyn Peer>>>,
     (rounds, turns, time): (usize, usize, Duration),
 ) -> Result<Vec<Flood>> {
-    let case = Case { name: BASE, shape: Shape::BASE, limit: Limit { per_second: 1, burst: BURST } };
+    let case = NEAR_BARE;
     let mut generator = Generator::load()?;
     let mut floods: Vec<Flood> = Vec::new();
     for round in 0..rounds {

@@ -21,6 +21,9 @@ pub(crate) const BARE: &str = "bare XDP_DROP";
 pub(crate) const SWITCH: &str = "XDP, a word and a count";
 /// The least that any limit per source can do.
 pub(crate) const LINE: &str = "XDP, a line of memory and a count";
+/// The usual designs of a limit per source.
+pub(crate) const RECENT: &str = "XDP, LRU_HASH + compare-and-swap";
+pub(crate) const LOCKED: &str = "XDP, HASH + spin lock";
 pub(crate) const LIMITED: &str = "shedder, a limit per source";
 pub(crate) const KILLED: &str = "shedder, killed";
 

@@ -78,10 +78,15 @@ impl Design {
     /// A hash, a spin lock and the precise clock.
     pub(crate) const LOCKED: &'static str = "locked";
 
+    /// Whether it limits sources, and has a table of them; else it drops everything.
+    pub(crate) fn limits(name: &str) -> bool {
+        [Design::RECENT, Design::LOCKED].contains(&name)
+    }
+
     /// Loads one and attaches it to the network's server: the kernel calls what is attached directly, and for what is not it patches
     /// its own code at each test run, which takes milliseconds.
     pub(crate) fn attach(name: &'static str, limit: Limit, network: &Network) -> Result<Design> {
-        let room = if [Design::RECENT, Design::LOCKED].contains(&name) { TABLE as u32 } else { 1 };
+        let room = if Design::limits(name) { TABLE as u32 } else { 1 };
         let mut ebpf = load(room, limit)?;
         attach(xdp(&mut ebpf, name)?, network)?;
         Ok(Design { ebpf, name })

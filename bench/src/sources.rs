@@ -1,7 +1,7 @@
 //! What a decision costs by the number of sources: the generator hands each frame to the program in place. What it takes
 //! itself is the difference between the bare program behind it and the bare program alone, and is taken out.
 
-use crate::peers::{LIMITED, LINE};
+use crate::peers::{LIMITED, LINE, LOCKED, RECENT};
 use crate::programs::{Design, Generator, Limit};
 use crate::shape::{FIRST, SPOOFED, Shape};
 use crate::shed;
@@ -30,8 +30,7 @@ pub(crate) struct Decision {
 pub(crate) const ALLOWED: &str = "shedder, a limit that is not reached";
 
 /// What is measured, in the order of the tables.
-pub(crate) const SUBJECTS: [&str; 5] =
-    [LIMITED, ALLOWED, "XDP, LRU_HASH + compare-and-swap", "XDP, HASH + spin lock", LINE];
+pub(crate) const SUBJECTS: [&str; 5] = [LIMITED, ALLOWED, RECENT, LOCKED, LINE];
 
 /// A limit that one hot source exceeds and each of very many does not reach.
 const LIMIT: Limit = Limit { per_second: 100, burst: 10 };

@@ -32,11 +32,11 @@ impl Design {
     }
 
     pub(super) fn recent(network: Network) -> Design {
-        Design::new("XDP, LRU_HASH + compare-and-swap", programs::Design::RECENT, network)
+        Design::new(super::RECENT, programs::Design::RECENT, network)
     }
 
     pub(super) fn locked(network: Network) -> Design {
-        Design::new("XDP, HASH + spin lock", programs::Design::LOCKED, network)
+        Design::new(super::LOCKED, programs::Design::LOCKED, network)
     }
 }
 
@@ -60,8 +60,7 @@ impl Peer for Design {
     }
 
     fn drops_all(&self) -> bool {
-        use programs::Design as Program;
-        [Program::BARE, Program::SWITCH, Program::LINE].contains(&self.program)
+        !programs::Design::limits(self.program)
     }
 
     fn network(&self) -> &Network {

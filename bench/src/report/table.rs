@@ -1,7 +1,7 @@
 //! The document.
 
 use crate::decision;
-use crate::live::{self, Flood};
+use crate::live::{self, Flood, NEAR_BARE};
 use crate::peers::{BARE, LIMITED};
 use crate::results::Results;
 use crate::sources::{SOURCES, SUBJECTS};
@@ -188,10 +188,11 @@ fn near_bare(text: &mut String, results: &Results) -> std::fmt::Result {
     let Some(bare) = results.near_bare.iter().find(|flood| flood.peer == BARE) else { return Ok(()) };
     writeln!(
         text,
-        "### In short turns, 1k sources: at most 1/s each, 64 bytes\n\n\
+        "### In short turns, {}: at most {}/s each, {} bytes\n\n\
          What differs by a few nanoseconds a frame, in turns of some 30 ms. The two designs are the least that programs can \
          do: a word is looked at, or the one line of memory that a source has in a table as large as shedder's; they count, and drop.\n\n\
-         | | Mpps | / bare |\n| --- | --- | --- |"
+         | | Mpps | / bare |\n| --- | --- | --- |",
+        NEAR_BARE.name, NEAR_BARE.limit.per_second, NEAR_BARE.shape.length
     )?;
     for flood in &results.near_bare {
         let ratio = Spread::of_ratios(&flood.rates, &bare.rates);
