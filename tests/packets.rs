@@ -2,7 +2,6 @@
 
 use shedder_common::host::Host;
 use shedder_common::host::frames::{named_frames, random_frame};
-use shedder_common::ladder;
 use shedder_common::reason::Reason;
 use shedder_tests::kernel::{Attached, SHORTEST, monotonic};
 use shedder_tests::netns::Network;
@@ -35,9 +34,9 @@ impl Both {
     fn judge(&self, frame: &[u8]) -> Vec<(&'static str, bool, Reason)> {
         self.host.now.set(monotonic());
         let passes = self.kernel.receives(frame);
-        let mut verdicts = vec![("ingress", passes, ladder::ingress(&self.host, frame, frame.len()))];
+        let mut verdicts = vec![("ingress", passes, self.host.ingress(frame))];
         if let Some(passes) = self.kernel.sends(frame) {
-            verdicts.push(("egress", passes, ladder::egress(&self.host, frame, frame.len())));
+            verdicts.push(("egress", passes, self.host.egress(frame)));
         }
         verdicts
     }

@@ -20,10 +20,10 @@ pub(crate) struct Occupancy {
 /// Sources that come one after the other to an empty table, each alive until the last has come.
 pub(crate) fn occupancy(sets: u32, live: u64) -> Occupancy {
     let table: Vec<Set> = (0..sets).map(|_| Set::default()).collect();
-    let key = HashKey {
-        add: [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344],
-        multiply: [0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89],
-    };
+    let key = HashKey::new(
+        [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344],
+        [0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89],
+    );
     let rate = Rate::new(1, 1_000_000_000);
     let horizon = rate.horizon(1);
     const NOW: u64 = 1 << 40;

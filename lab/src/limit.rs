@@ -40,8 +40,7 @@ mod tests {
 
     #[test]
     fn follows_what_the_server_can_do() {
-        let cohorts =
-            Cohorts::new(HashKey { add: [1, 2], multiply: [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9] });
+        let cohorts = Cohorts::new(HashKey::new([1, 2], [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9]));
         let best =
             |name: &str| best(all().iter().find(|scenario| scenario.name == name).unwrap(), &cohorts, 1);
         assert!((850.0..=1000.0).contains(&best("step")), "{}", best("step"));

@@ -200,7 +200,7 @@ mod tests {
     use shedder_common::hash::HashKey;
 
     fn cohorts() -> Cohorts {
-        Cohorts::new(HashKey { add: [11, 12], multiply: [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9] })
+        Cohorts::new(HashKey::new([11, 12], [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9]))
     }
 
     fn score(scenario: &str, make: impl Fn() -> Option<Box<dyn Controller>>) -> Score {

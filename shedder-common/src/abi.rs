@@ -10,7 +10,7 @@ use crate::word::Word;
 use bytemuck::{Pod, Zeroable};
 
 /// Changes whenever anything in this file, or the meaning of a word in a map, does.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// First word of [`Meta`], so that a foreign map is told from ours.
 pub const MAGIC: u32 = 0x5348_4544;
@@ -38,7 +38,7 @@ pub mod maps {
     pub const KILLS: &str = "KILLS";
     /// [`Control`](super::Control).
     pub const CONTROL: &str = "CONTROL";
-    /// [`InterfaceCounters`](super::InterfaceCounters), per CPU and interface.
+    /// [`OfInterface`](super::OfInterface), per CPU and interface.
     pub const COUNTERS: &str = "COUNTERS";
     /// Buckets of packets per source.
     pub const PACKETS: &str = "PACKETS";
@@ -199,6 +199,19 @@ pub struct InterfaceCounters {
     /// By [`Event`].
     pub events: [u64; EVENTS],
 }
+
+/// What one CPU has of one interface.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct OfInterface {
+    /// [`Room`](crate::room::Room) of the packet that is judged: nobody else's business.
+    pub room: [u64; ROOM],
+    /// What it counted.
+    pub counters: InterfaceCounters,
+}
+
+/// Words of a [`Room`](crate::room::Room).
+pub const ROOM: usize = size_of::<crate::room::Room>() / 8;
 
 /// Buckets that stand alone, each on a line of its own.
 #[repr(C)]
@@ -425,7 +438,8 @@ pub struct Ports {
 }
 
 /// A service's slot, class and manner of shedding, in the table of ports: zero is no service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortEntry(pub u16);
 
 impl PortEntry {
@@ -549,7 +563,7 @@ impl PrefixPolicy {
 }
 
 /// What a program knows from the moment it is loaded: its read-only data, frozen before the verifier sees it, so
-/// that what is off costs nothing.
+/// that what is off costs nothing. What every packet asks for is in the first two cache lines.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Policy {
@@ -567,26 +581,14 @@ pub struct Policy {
     pub set_mask: u32,
     /// Sets in the tables of proven sources and of UDP flows, minus one.
     pub memory_mask: u32,
-    /// How many of `lengths4` count.
-    pub length_count4: u32,
-    /// How many of `lengths6` count.
-    pub length_count6: u32,
-    /// Prefix lengths in use, the longest first.
-    pub lengths4: [u32; MAX_PREFIX_LENGTHS],
-    /// Prefix lengths in use, the longest first.
-    pub lengths6: [u32; MAX_PREFIX_LENGTHS],
     /// Which slot of [`Offered`] the traffic of no service is counted in.
     pub offered_none: u32,
-    /// Where an IPv4 prefix is looked for.
-    pub prefix_hash4: PrefixHash,
-    /// Where an IPv6 prefix is looked for.
-    pub prefix_hash6: PrefixHash,
     /// Under which sources are hashed.
     pub key: HashKey,
-    /// What of an IPv6 address is the source: upper and lower 64 bits.
-    pub source_mask6: [u64; 2],
     /// Of a source that no rule gives others.
     pub limits: Limits,
+    /// What the kernel counts as a tick, in nanoseconds.
+    pub tick: u64,
     /// The furthest that an arrival time of any rate in force can be ahead: packets, bytes, new flows; 0: no rate is.
     pub horizons: [u64; 3],
     /// Packets of all newcomers together.
@@ -597,8 +599,22 @@ pub struct Policy {
     pub udp_flow_ttl: u64,
     /// How long one key of the cohorts lasts, in nanoseconds.
     pub rotation: u64,
-    /// What the kernel counts as a tick, in nanoseconds.
-    pub tick: u64,
+    /// What of an IPv6 address is the source: upper and lower 64 bits.
+    pub source_mask6: [u64; 2],
+    /// Entries in the table of rules.
+    pub rules: u64,
+    /// Where an IPv4 prefix is looked for.
+    pub prefix_hash4: PrefixHash,
+    /// Where an IPv6 prefix is looked for.
+    pub prefix_hash6: PrefixHash,
+    /// How many of `lengths4` count.
+    pub length_count4: u32,
+    /// How many of `lengths6` count.
+    pub length_count6: u32,
+    /// Prefix lengths in use, the longest first.
+    pub lengths4: [u32; MAX_PREFIX_LENGTHS],
+    /// Prefix lengths in use, the longest first.
+    pub lengths6: [u32; MAX_PREFIX_LENGTHS],
 }
 
 impl Policy {

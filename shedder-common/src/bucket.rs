@@ -175,102 +175,132 @@ const fn word(tag: u64, now: u64, ahead: u64) -> u64 {
     if word == 0 { 1 } else { word }
 }
 
-/// The way that holds the tag, else one whose time has passed.
-#[inline(always)]
-fn find(set: &Set, place: Place, now: u64, horizon: u64) -> Option<(&Word, u64)> {
-    let mut i = 0;
-    while i < WAYS {
-        let way = &set.0[(place.first + i) & (WAYS - 1)];
-        let held = way.load();
-        if held >> TIME_BITS == place.tag {
-            return Some((way, held));
-        }
-        i += 1;
-    }
-    let mut i = 0;
-    while i < WAYS {
-        let way = &set.0[(place.first + i) & (WAYS - 1)];
-        let held = way.load();
-        if ahead(held, now, horizon) == 0 {
-            return Some((way, held));
-        }
-        i += 1;
-    }
-    None
-}
-
-/// The arrival time that `held` stands for, as seen by the source with this tag.
-#[inline(always)]
-const fn ahead_for(held: u64, place: Place, now: u64, horizon: u64) -> u64 {
-    // Another source's word that has passed is an empty place.
-    if held >> TIME_BITS == place.tag { ahead(held, now, horizon) } else { 0 }
-}
-
-/// What a bucket would say to a charge, before it is made.
-#[derive(Debug)]
-pub enum Look<'a> {
-    /// There is enough in it.
-    Enough(Charge<'a>),
-    /// It is empty.
-    Refused,
-    /// Every way of the set belongs to another live source.
-    NoPlace,
-}
-
-/// A charge that a bucket has enough for.
-#[derive(Debug)]
-pub struct Charge<'a> {
-    way: &'a Word,
+/// What a bucket would say to a charge, before it is made: plain numbers, which can lie anywhere meanwhile.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// The way that is charged; [`Look::NO_PLACE`] or [`Look::UNLIMITED`] where none is.
+    way: u64,
+    /// The word in it.
     held: u64,
+    /// How far ahead of the clock the arrival time is after it.
     after: u64,
 }
 
-/// Looks whether the source's bucket has `amount` units at `now`, and charges nothing: see [`Charge::make`].
+impl Look {
+    const NO_WAY: u64 = WAYS as u64;
+
+    /// Every way of the set belongs to another live source.
+    pub const NO_PLACE: Look = Look { way: Look::NO_WAY, held: 0, after: 0 };
+
+    /// The source is not limited in this way.
+    pub const UNLIMITED: Look = Look { way: Look::NO_WAY + 1, held: 0, after: 0 };
+
+    /// Whether it is [`Look::UNLIMITED`].
+    #[inline(always)]
+    pub const fn is_unlimited(&self) -> bool {
+        self.way > Look::NO_WAY
+    }
+
+    /// The way that is charged, if there is one. To be asked first: the verifier of Linux 6.1 learns nothing of a number from
+    /// what it is not.
+    #[inline(always)]
+    const fn way(&self) -> Option<usize> {
+        if self.way < Look::NO_WAY { Some(self.way as usize) } else { None }
+    }
+}
+
+/// Looks whether the source's bucket has `amount` units at `now`, and charges nothing: see [`charge`]. None: it is empty.
 ///
 /// `horizon` must be the same for every call on a table, and no less than the [`Rate::horizon`] of any rate that is
 /// used on it: by a smaller one the words of other rates are taken for empty.
+pub fn look(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Option<Look> {
+    let mut look = Look::NO_PLACE;
+    look_into(set, place, rate, amount, now, horizon, &mut look).then_some(look)
+}
+
+/// As [`look`], into memory that the caller has for it. False: the bucket is empty.
 #[inline(always)]
-pub fn look<'a>(set: &'a Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Look<'a> {
-    let Some((way, held)) = find(set, place, now, horizon) else { return Look::NoPlace };
-    match rate.admit(ahead_for(held, place, now, horizon), amount, horizon) {
-        Some(after) => Look::Enough(Charge { way, held, after }),
-        None => Look::Refused,
-    }
-}
-
-impl Charge<'_> {
-    /// Charges what was looked for, with the same arguments, if the bucket still has it: the last packet of a burst may
-    /// take more than is left. Where another source took the way meanwhile, this one has none at this moment.
-    #[inline(always)]
-    pub fn make(self, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
-        let Charge { way, mut held, mut after } = self;
-        let mut tries = 0;
-        while tries < TRIES {
-            let seen = way.compare_exchange(held, word(place.tag, now, after));
-            if seen == held {
-                return Admission::Admitted;
-            }
-            if seen >> TIME_BITS != place.tag {
-                return Admission::NoPlace;
-            }
-            match rate.admit(ahead(seen, now, horizon), amount, horizon) {
-                Some(later) => after = later,
-                None => return Admission::Refused,
-            }
-            held = seen;
-            tries += 1;
+pub fn look_into(
+    set: &Set,
+    place: Place,
+    rate: &Rate,
+    amount: u64,
+    now: u64,
+    horizon: u64,
+    look: &mut Look,
+) -> bool {
+    // The way that holds the tag, else one whose time has passed.
+    let mut i = 0;
+    while i < WAYS {
+        let way = (place.first + i) & (WAYS - 1);
+        let held = set.0[way].load();
+        if held >> TIME_BITS == place.tag {
+            let Some(after) = rate.admit(ahead(held, now, horizon), amount, horizon) else { return false };
+            *look = Look { way: way as u64, held, after };
+            return true;
         }
-        Admission::Refused
+        i += 1;
     }
+    let mut i = 0;
+    while i < WAYS {
+        let way = (place.first + i) & (WAYS - 1);
+        let held = set.0[way].load();
+        // Another source's word that has passed is an empty place.
+        if ahead(held, now, horizon) == 0 {
+            let Some(after) = rate.admit(0, amount, horizon) else { return false };
+            *look = Look { way: way as u64, held, after };
+            return true;
+        }
+        i += 1;
+    }
+    *look = Look::NO_PLACE;
+    true
 }
 
-/// Charges `amount` units to the source's bucket if it is not empty: [`look`] and [`Charge::make`].
+/// Charges what was looked for, with the same arguments, if the bucket still has it: the last packet of a burst may take more than
+/// is left. Nothing where it is [`Look::UNLIMITED`]. Where another source took the way meanwhile, this one has none at this
+/// moment.
+#[inline(always)]
+pub fn charge(
+    set: &Set,
+    look: &Look,
+    place: Place,
+    rate: &Rate,
+    amount: u64,
+    now: u64,
+    horizon: u64,
+) -> Admission {
+    let Some(way) = look.way() else {
+        return if look.is_unlimited() { Admission::Admitted } else { Admission::NoPlace };
+    };
+    let way = &set.0[way & (WAYS - 1)];
+    let Look { mut held, mut after, .. } = *look;
+    let mut tries = 0;
+    while tries < TRIES {
+        let seen = way.compare_exchange(held, word(place.tag, now, after));
+        if seen == held {
+            return Admission::Admitted;
+        }
+        if seen >> TIME_BITS != place.tag {
+            return Admission::NoPlace;
+        }
+        match rate.admit(ahead(seen, now, horizon), amount, horizon) {
+            Some(later) => after = later,
+            None => return Admission::Refused,
+        }
+        held = seen;
+        tries += 1;
+    }
+    Admission::Refused
+}
+
+/// Charges `amount` units to the source's bucket if it is not empty: [`look`] and [`charge`].
 #[inline(always)]
 pub fn take(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
     match look(set, place, rate, amount, now, horizon) {
-        Look::Enough(charge) => charge.make(place, rate, amount, now, horizon),
-        Look::Refused => Admission::Refused,
-        Look::NoPlace => Admission::NoPlace,
+        Some(look) => charge(set, &look, place, rate, amount, now, horizon),
+        None => Admission::Refused,
     }
 }
 

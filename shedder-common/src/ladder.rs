@@ -10,7 +10,8 @@ use crate::flows::{Segment, sample};
 use crate::hash::{mix, mix_in};
 use crate::memory::{self, Key, Remembered};
 use crate::reason::Reason;
-use crate::walk::{Address, Cursor, Packet, Protocol, Transport, Walk, is_plain_ipv4, walk};
+use crate::room::Room;
+use crate::walk::{Address, Cursor, Protocol, Transport, Walked, is_plain_ipv4, length_of, walk_into};
 use crate::words::{KillWord, OverrideWord, ReflexWord};
 
 /// A table of buckets, one of the three limits of a source.
@@ -26,8 +27,7 @@ pub enum Table {
 
 /// What a verdict asks of where it runs: maps and a clock in the kernel, memory and a number on the host.
 ///
-/// What returns an option returns none only where a table is smaller than its policy says, which loading rules out;
-/// the verdict then stays on the side of stopping.
+/// Tables are as large as the policy says, so that every place in them that a verdict asks for is there.
 pub trait Env {
     /// Which flags of a policy it is for. What the others stand for is left out when it is compiled, and a policy that has one
     /// of them is not to be judged by it.
@@ -39,17 +39,17 @@ pub trait Env {
     /// Nanoseconds of CLOCK_MONOTONIC, to the kernel's tick: what deadlines are held against. Asked where there is one.
     fn deadline_clock(&self) -> u64;
     /// The switch.
-    fn kills(&self) -> Option<&Kills>;
+    fn kills(&self) -> &Kills;
     /// What the loop and a person say.
-    fn control(&self) -> Option<&Control>;
+    fn control(&self) -> &Control;
     /// A set of one table of buckets.
-    fn buckets(&self, table: Table, set: u32) -> Option<&Set>;
+    fn buckets(&self, table: Table, set: u32) -> &Set;
     /// The buckets that stand alone.
-    fn shared(&self) -> Option<&Shared>;
+    fn shared(&self) -> &Shared;
     /// A set of proven sources.
-    fn proven(&self, set: u32) -> Option<&Set>;
+    fn proven(&self, set: u32) -> &Set;
     /// A set of known UDP flows.
-    fn udp_flows(&self, set: u32) -> Option<&Set>;
+    fn udp_flows(&self, set: u32) -> &Set;
     /// Where what holds for a prefix is found.
     type Entry<'e>: Copy
     where
@@ -59,24 +59,20 @@ pub trait Env {
     /// The entry of exactly this prefix.
     fn prefix6(&self, prefix: &Prefix6) -> Option<Self::Entry<'_>>;
     /// What holds for the prefix with this entry. For a source that is in none it is what the policy says, or an entry of
-    /// its own that says the same: then there is one way on from here, which the verifier follows once.
+    /// its own that says the same: then there is one way on from here, which the verifier follows once. None: there is no such
+    /// entry, which whoever fills the tables rules out; the verdict stays on the side of stopping.
     fn rule<'e>(&'e self, entry: Option<Self::Entry<'e>>) -> Option<Rule<'e>>;
     /// The service on a local TCP port.
-    fn tcp_service(&self, port: u16) -> Option<PortEntry>;
+    fn tcp_service(&self, port: u16) -> PortEntry;
     /// The service on a local UDP port.
-    fn udp_service(&self, port: u16) -> Option<PortEntry>;
+    fn udp_service(&self, port: u16) -> PortEntry;
     /// Counts work that was offered, in a slot of the distribution.
     fn count_offered(&self, slot: u32, priority: u32);
     /// Counts an event.
     fn count_event(&self, event: Event);
-    /// Forgets what was kept of the frame before. False: there is nowhere to keep anything.
-    fn forget(&self) -> bool;
-    /// Keeps what of a frame is measured until it is known whether the frame passes. In memory and in no variable: else the
-    /// verifier would follow all that comes between twice, with it and without.
-    fn keep(&self, segment: &Segment);
-    /// Takes note of what was kept of a frame, if anything was. It passes: [`arrived`](crate::flows::arrived) where it arrives,
-    /// [`left`](crate::flows::left) where it leaves.
-    fn measure<C: Cursor>(&self, direction: Direction, frame: C);
+    /// The same room, of which the compiler and the verifier forget what they know: what comes next is there once, and not once
+    /// for each way that leads there.
+    fn settled<'r>(&self, room: &'r mut Room) -> &'r mut Room;
 }
 
 /// Whether the policy has this flag.
@@ -145,11 +141,11 @@ fn kill_of_service<E: Env>(env: &E, kills: &Kills, service: PortEntry) -> Killin
 
 /// The service that a transport's local end belongs to, which is on this port.
 #[inline(always)]
-fn service_of<E: Env>(env: &E, transport: &Transport, port: u16) -> Option<PortEntry> {
+fn service_of<E: Env>(env: &E, transport: &Transport, port: u16) -> PortEntry {
     match transport.protocol {
         Protocol::Tcp if has(env, Policy::SERVICES) => env.tcp_service(port),
         Protocol::Udp if has(env, Policy::SERVICES) => env.udp_service(port),
-        _ => Some(PortEntry(0)),
+        _ => PortEntry(0),
     }
 }
 
@@ -257,13 +253,23 @@ fn is_measured<E: Env>(env: &E, service: PortEntry) -> bool {
     has(env, Policy::MEASURED) && service.is_measured()
 }
 
-/// Keeps what of a packet is measured: nothing where the service or the packet is not, or the flow is not sampled. `hash` is
-/// the peer's.
+/// The service that a packet is to be measured for, if it passes: its own, where that is measured and the packet can begin or end
+/// anything.
 #[inline(always)]
-fn keep<E: Env>(env: &E, direction: Direction, packet: &Packet, hash: u64, service: PortEntry, now: u64) {
-    if !is_measured(env, service) {
-        return;
-    }
+fn measured_for<E: Env>(env: &E, transport: &Transport, service: PortEntry) -> PortEntry {
+    let is_part = match transport.protocol {
+        Protocol::Tcp => transport.acts(),
+        Protocol::Udp => true,
+        Protocol::Other => false,
+    };
+    if is_measured(env, service) && is_part { service } else { PortEntry(0) }
+}
+
+/// What is measured of a packet that passes, by what the verdict left in `room`, if that says that anything is; none where its flow
+/// is not sampled. It goes to [`arrived`](crate::flows::arrived) or [`left`](crate::flows::left).
+#[inline(always)]
+pub fn measured<'r, E: Env>(env: &E, direction: Direction, room: &'r Room) -> Option<Segment<'r>> {
+    let Room { packet, hash, measured: service, .. } = room;
     let (peer, host) = match direction {
         Direction::Ingress => (&packet.source, &packet.destination),
         Direction::Egress => (&packet.destination, &packet.source),
@@ -273,32 +279,19 @@ fn keep<E: Env>(env: &E, direction: Direction, packet: &Packet, hash: u64, servi
         Direction::Ingress => (transport.source_port, transport.destination_port),
         Direction::Egress => (transport.destination_port, transport.source_port),
     };
-    let flow = match transport.protocol {
-        // Complemented, so that a TCP flow does not share the place of a UDP flow.
-        Protocol::Tcp if transport.acts() => !flow_hash(env.policy(), hash, peer, host, ports),
-        Protocol::Udp => flow_hash(env.policy(), hash, peer, host, ports),
-        _ => return,
-    };
-    let Some(control) = env.control() else { return };
-    let skip = control.services[service.slot() & (MAX_SERVICES - 1)].skip.load();
-    if (sample(flow) as u64) >= skip {
-        env.keep(&Segment::of(packet, flow, service, now));
-    }
-}
-
-/// Takes note of what was kept of a frame, if it passes. Returns its verdict.
-#[inline(always)]
-fn measure<E: Env, C: Cursor>(env: &E, direction: Direction, frame: C, reason: Reason) -> Reason {
-    if has(env, Policy::MEASURED) && reason.passes() {
-        env.measure(direction, frame);
-    }
-    reason
+    let flow = flow_hash(env.policy(), *hash, peer, host, ports);
+    // Complemented, so that a TCP flow does not share the place of a UDP flow.
+    let flow = if transport.is_tcp() { !flow } else { flow };
+    let skip = env.control().services[service.slot() & (MAX_SERVICES - 1)].skip.load();
+    (sample(flow) as u64 >= skip).then_some(Segment { flow, room })
 }
 
 /// Remembers a UDP flow that passes.
 #[inline(always)]
-fn remember_udp_flow<E: Env>(env: &E, set: &Set, flow: Key, now: u64) {
-    if memory::remember(set, flow, now, env.policy().udp_flow_ttl) == Remembered::Displaced {
+fn remember_udp_flow<E: Env>(env: &E, flow: u64, now: u64) {
+    let key = Key::of(flow, env.policy().memory_mask);
+    let remembered = memory::remember(env.udp_flows(key.set), key, now, env.policy().udp_flow_ttl);
+    if remembered == Remembered::Displaced {
         env.count_event(Event::UdpFlowEvicted);
     }
 }
@@ -310,7 +303,12 @@ struct Source<'e> {
     now: u64,
 }
 
-impl Source<'_> {
+impl<'e> Source<'e> {
+    #[inline(always)]
+    fn of(policy: &Policy, limits: &'e Limits, room: &Room) -> Source<'e> {
+        Source { place: Place::of(room.hash, policy.set_mask), limits, now: room.now }
+    }
+
     #[inline(always)]
     fn limit<E: Env>(&self, env: &E, table: Table) -> (&Rate, u64) {
         let horizons = &env.policy().horizons;
@@ -321,36 +319,42 @@ impl Source<'_> {
         }
     }
 
-    /// What the bucket in this table says to `amount` units; none where they are not limited.
+    /// What the bucket in this table says to `amount` units goes into `look`. False: it is empty.
     #[inline(always)]
-    fn look<'e, E: Env>(&self, env: &'e E, table: Table, amount: u64, asks: bool) -> Option<Look<'e>> {
+    fn look<E: Env>(&self, env: &E, table: Table, amount: u64, look: &mut Look) -> bool {
         let (rate, horizon) = self.limit(env, table);
         // A horizon of zero is known when the program is loaded: no source is limited in this way, and the verifier
         // takes out what would ask each rule.
-        if horizon == 0 || !asks || rate.is_unlimited() {
-            return None;
+        if horizon == 0 || rate.is_unlimited() {
+            *look = Look::UNLIMITED;
+            return true;
         }
-        let Some(set) = env.buckets(table, self.place.set) else { return Some(Look::Refused) };
-        Some(bucket::look(set, self.place, rate, amount, self.now, horizon))
+        bucket::look_into(
+            env.buckets(table, self.place.set),
+            self.place,
+            rate,
+            amount,
+            self.now,
+            horizon,
+            look,
+        )
     }
 
     /// Takes the units that were looked for; where the source has no place in the table, from the bucket that all such
-    /// sources share.
+    /// sources share. Returns whether there were as many.
     #[inline(always)]
-    fn take<E: Env>(&self, env: &E, table: Table, amount: u64, look: Option<Look<'_>>) -> bool {
+    fn take<E: Env>(&self, env: &E, table: Table, amount: u64, look: &Look) -> bool {
         let (rate, horizon) = self.limit(env, table);
-        let admission = match look {
-            None => return true,
-            Some(Look::Refused) => Admission::Refused,
-            Some(Look::NoPlace) => Admission::NoPlace,
-            Some(Look::Enough(charge)) => charge.make(self.place, rate, amount, self.now, horizon),
-        };
-        match admission {
+        if horizon == 0 {
+            return true;
+        }
+        let set = env.buckets(table, self.place.set);
+        match bucket::charge(set, look, self.place, rate, amount, self.now, horizon) {
             Admission::Admitted => true,
             Admission::Refused => false,
             Admission::NoPlace => {
                 env.count_event(Event::NoPlace);
-                let Some(shared) = env.shared() else { return false };
+                let shared = env.shared();
                 let bucket = match table {
                     Table::Packets => &shared.packets,
                     Table::Bytes => &shared.bytes,
@@ -364,23 +368,17 @@ impl Source<'_> {
     /// Charges a packet to every bucket that is limited, of which none was empty. Where the source has no place in a table, the
     /// bucket that such sources share is judged only here, by when others may have been charged.
     #[inline(always)]
-    fn charge<E: Env>(&self, env: &E, [packets, bytes, flows]: [Option<Look<'_>>; 3], length: u64) -> bool {
+    fn charge<E: Env>(&self, env: &E, [packets, bytes, flows]: &[Look; 3], length: u64) -> bool {
         self.take(env, Table::NewFlows, 1, flows)
             && self.take(env, Table::Bytes, length, bytes)
             && self.take(env, Table::Packets, 1, packets)
     }
 }
 
-/// Whether a bucket is limited and empty.
-#[inline(always)]
-fn is_empty(look: &Option<Look<'_>>) -> bool {
-    matches!(look, Some(Look::Refused))
-}
-
 /// The cutoff in force for the traffic of a service, or of none.
 #[inline(always)]
 fn cutoff<E: Env>(env: &E, service: PortEntry) -> Cutoff {
-    let Some(control) = env.control() else { return Cutoff::NOTHING };
+    let control = env.control();
     let host = OverrideWord(control.host_override.load());
     if host.is_set() && host.holds(env.deadline_clock()) {
         return Cutoff::at(host.cutoff());
@@ -420,7 +418,7 @@ fn is_closed<E: Env>(env: &E, service: PortEntry) -> bool {
     if env.policy().posture != Policy::POSTURE_CLOSED {
         return false;
     }
-    let Some(control) = env.control() else { return true };
+    let control = env.control();
     let now = env.deadline_clock();
     let lease = control.lease.load();
     if lease == 0 || now < lease || OverrideWord(control.host_override.load()).holds(now) {
@@ -436,43 +434,46 @@ fn is_closed<E: Env>(env: &E, service: PortEntry) -> bool {
 fn enter<E: Env, C: Cursor>(
     env: &E,
     kills: &Kills,
-    frame: C,
-    length: usize,
+    (frame, measure): (C, impl Fn(usize) -> usize),
+    room: &mut Room,
     malformed: Reason,
-) -> Result<(Packet, Killing), Reason> {
-    if has(env, Policy::MEASURED) && !env.forget() {
-        return Err(Reason::Kill);
+) -> Result<Killing, Reason> {
+    if has(env, Policy::MEASURED) {
+        room.measured = PortEntry(0);
     }
     let killing = kill_of_interface(env, kills);
     let has_lifelines = has(env, Policy::LIFELINES);
     if killing == Killing::All || (killing != Killing::No && !has_lifelines && is_plain_ipv4(frame)) {
+        room.length = length_of(frame, measure);
         return Err(Reason::Kill);
     }
-    match walk(frame, length) {
-        Walk::Ip(packet) => Ok((packet, killing)),
-        Walk::NotIp => Err(Reason::NotIp),
-        Walk::Malformed if killing != Killing::No => Err(Reason::Kill),
-        Walk::Malformed => Err(malformed),
+    match walk_into(frame, measure, room, E::FLAGS & Policy::MEASURED != 0) {
+        Walked::Ip => Ok(killing),
+        Walked::NotIp => Err(Reason::NotIp),
+        Walked::Malformed if killing != Killing::No => Err(Reason::Kill),
+        Walked::Malformed => Err(malformed),
     }
 }
 
-/// The verdict on a frame that arrives, `length` bytes long. Takes note of what it measures.
+/// The verdict on a frame that arrives, whose length `measure` tells: see [`walk_into`]. What was found is left in `room`: the
+/// frame's length, and where it passes, what is to be [`measured`].
 #[inline(always)]
-pub fn ingress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
-    let reason = judge_arriving(env, frame, length);
-    measure(env, Direction::Ingress, frame, reason)
-}
-
-#[inline(always)]
-fn judge_arriving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
+pub fn ingress<E: Env, C: Cursor>(
+    env: &E,
+    frame: C,
+    measure: impl Fn(usize) -> usize,
+    room: &mut Room,
+) -> Reason {
     let policy = env.policy();
-    let Some(kills) = env.kills() else { return Reason::Kill };
-    let (packet, killing) = match enter(env, kills, frame, length, Reason::Malformed) {
-        Ok(entered) => entered,
+    let kills = env.kills();
+    let killing = match enter(env, kills, (frame, measure), room, Reason::Malformed) {
+        Ok(killing) => killing,
         Err(decided) => return decided,
     };
+    let room = env.settled(room);
+    let packet = &room.packet;
     let port = packet.transport.destination_port;
-    let Some(service) = service_of(env, &packet.transport, port) else { return Reason::Denied };
+    let service = service_of(env, &packet.transport, port);
     let killing = killing.or(kill_of_service(env, kills, service));
     let Some(prefix) = rule_of(env, &packet.source) else { return Reason::Denied };
     let is_lifeline = killing != Killing::All && is_lifeline(prefix, port);
@@ -494,7 +495,10 @@ fn judge_arriving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason
 
     let now = env.now();
     let hash = source_hash(policy, &packet.source);
-    keep(env, Direction::Ingress, &packet, hash, service, now);
+    (room.hash, room.now) = (hash, now);
+    if has(env, Policy::MEASURED) {
+        room.measured = measured_for(env, &room.packet.transport, service);
+    }
     if is_lifeline {
         return Reason::Lifeline;
     }
@@ -503,42 +507,46 @@ fn judge_arriving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason
         Some(prefix) => &prefix.limits,
         None => &policy.limits,
     };
-    let source = Source { place: Place::of(hash, policy.set_mask), limits, now };
+    let source = Source::of(policy, limits, room);
     // Before anything is asked of the flow: most of a flood ends here, and flows are in memory of their own.
-    let packets = source.look(env, Table::Packets, 1, true);
-    if is_empty(&packets) {
+    if !source.look(env, Table::Packets, 1, &mut room.looks[0]) {
         return Reason::SourceRate;
     }
-    let mut flow = None;
+    let room = env.settled(room);
+    let (hash, now, packet) = (room.hash, room.now, &room.packet);
     let transport = &packet.transport;
     let opens = match transport.protocol {
         Protocol::Tcp => transport.opens(),
         Protocol::Udp => {
             let ports = (transport.source_port, transport.destination_port);
-            let flow_hash = flow_hash(policy, hash, &packet.source, &packet.destination, ports);
-            let key = Key::of(flow_hash, policy.memory_mask);
-            let Some(set) = env.udp_flows(key.set) else { return Reason::Denied };
-            flow = Some((set, key));
-            transport.quic_initial || !memory::recall(set, key, now)
+            room.flow = flow_hash(policy, hash, &packet.source, &packet.destination, ports);
+            let flow = Key::of(room.flow, policy.memory_mask);
+            transport.quic_initial || !memory::recall(env.udp_flows(flow.set), flow, now)
         }
         Protocol::Other => false,
     };
-    let bytes = source.look(env, Table::Bytes, length as u64, true);
-    if is_empty(&bytes) {
+    let source = Source::of(policy, limits, room);
+    let length = room.length as u64;
+    if !source.look(env, Table::Bytes, length, &mut room.looks[1]) {
         return Reason::SourceRate;
     }
-    let flows = source.look(env, Table::NewFlows, 1, opens);
-    if is_empty(&flows) {
+    let room = env.settled(room);
+    let source = Source::of(policy, limits, room);
+    room.looks[2] = Look::UNLIMITED;
+    if opens && !source.look(env, Table::NewFlows, 1, &mut room.looks[2]) {
         return Reason::SourceRate;
     }
     // Before anything is charged: else a flood of sources that do not exist would fill the tables that proven sources need a
     // place in.
-    if rule & PrefixPolicy::RULE == 0 && is_newcomer_refused(env, hash, now) {
+    if rule & PrefixPolicy::RULE == 0 && is_newcomer_refused(env, room.hash, room.now) {
         return Reason::Newcomer;
     }
-    if !source.charge(env, [packets, bytes, flows], length as u64) {
+    let room = env.settled(room);
+    if !Source::of(policy, limits, room).charge(env, &room.looks, room.length as u64) {
         return Reason::SourceRate;
     }
+    let (hash, now) = (room.hash, room.now);
+    let transport = &room.packet.transport;
     if opens || service.every_packet() {
         let class = match prefix {
             Some(prefix) if rule & PrefixPolicy::CLASS != 0 => prefix.class as u8,
@@ -552,8 +560,8 @@ fn judge_arriving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason
             return Reason::Shed;
         }
     }
-    if let Some((set, flow)) = flow {
-        remember_udp_flow(env, set, flow, now);
+    if matches!(transport.protocol, Protocol::Udp) {
+        remember_udp_flow(env, room.flow, now);
     }
     Reason::Admitted
 }
@@ -580,34 +588,33 @@ fn is_newcomer_refused<E: Env>(env: &E, hash: u64, now: u64) -> bool {
         return false;
     }
     let key = Key::of(hash, policy.memory_mask);
-    let Some(set) = env.proven(key.set) else { return true };
-    if memory::recall(set, key, now) {
+    if memory::recall(env.proven(key.set), key, now) {
         return false;
     }
-    let Some(shared) = env.shared() else { return true };
     let horizon = policy.newcomers.horizon(1);
-    !bucket::take_shared(&shared.newcomers.0, &policy.newcomers, 1, now, horizon)
+    !bucket::take_shared(&env.shared().newcomers.0, &policy.newcomers, 1, now, horizon)
 }
 
-/// The verdict on a frame that leaves, `length` bytes long. Learns which sources this host answers, and which UDP flows
-/// it has, and takes note of what it measures.
+/// The verdict on a frame that leaves, as [`ingress`] is on one that arrives. Learns which sources this host answers, and which UDP
+/// flows it has.
 #[inline(always)]
-pub fn egress<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
-    let reason = judge_leaving(env, frame, length);
-    measure(env, Direction::Egress, frame, reason)
-}
-
-#[inline(always)]
-fn judge_leaving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason {
+pub fn egress<E: Env, C: Cursor>(
+    env: &E,
+    frame: C,
+    measure: impl Fn(usize) -> usize,
+    room: &mut Room,
+) -> Reason {
     let policy = env.policy();
-    let Some(kills) = env.kills() else { return Reason::Kill };
+    let kills = env.kills();
     // What this host sends is not judged by its form.
-    let (packet, killing) = match enter(env, kills, frame, length, Reason::Admitted) {
-        Ok(entered) => entered,
+    let killing = match enter(env, kills, (frame, measure), room, Reason::Admitted) {
+        Ok(killing) => killing,
         Err(decided) => return decided,
     };
+    let room = env.settled(room);
+    let packet = &room.packet;
     let port = packet.transport.source_port;
-    let Some(service) = service_of(env, &packet.transport, port) else { return Reason::Kill };
+    let service = service_of(env, &packet.transport, port);
     let killing = killing.or(kill_of_service(env, kills, service));
     if killing != Killing::No {
         let rule = rule_of(env, &packet.destination).flatten();
@@ -616,36 +623,32 @@ fn judge_leaving<E: Env, C: Cursor>(env: &E, frame: C, length: usize) -> Reason 
     }
     let peer = &packet.destination;
     let transport = &packet.transport;
+    let measured = measured_for(env, transport, service);
+    let proves = policy.proven_ttl != 0 && transport.is_tcp() && transport.answers();
+    let is_udp = matches!(transport.protocol, Protocol::Udp);
+    if !proves && !is_udp && !measured.is_service() {
+        return Reason::Admitted;
+    }
+    let (hash, now) = (source_hash(policy, peer), env.now());
     match transport.protocol {
         Protocol::Tcp => {
-            let proves = policy.proven_ttl != 0 && transport.answers();
-            let is_noted = transport.acts() && is_measured(env, service);
-            if !proves && !is_noted {
-                return Reason::Admitted;
-            }
-            let (hash, now) = (source_hash(policy, peer), env.now());
             if proves {
                 let key = Key::of(hash, policy.memory_mask);
-                if let Some(set) = env.proven(key.set)
-                    && memory::remember(set, key, now, policy.proven_ttl) == Remembered::Displaced
-                {
+                let remembered = memory::remember(env.proven(key.set), key, now, policy.proven_ttl);
+                if remembered == Remembered::Displaced {
                     env.count_event(Event::ProvenEvicted);
                 }
             }
-            keep(env, Direction::Egress, &packet, hash, service, now);
         }
         // What this host asks for is no new flow when it is answered.
         Protocol::Udp => {
-            let (hash, now) = (source_hash(policy, peer), env.now());
             let ports = (transport.destination_port, transport.source_port);
-            let flow = flow_hash(policy, hash, peer, &packet.source, ports);
-            let flow = Key::of(flow, policy.memory_mask);
-            if let Some(set) = env.udp_flows(flow.set) {
-                remember_udp_flow(env, set, flow, now);
-            }
-            keep(env, Direction::Egress, &packet, hash, service, now);
+            remember_udp_flow(env, flow_hash(policy, hash, peer, &packet.source, ports), now);
         }
         Protocol::Other => {}
+    }
+    if has(env, Policy::MEASURED) {
+        (room.measured, room.hash, room.now) = (measured, hash, now);
     }
     Reason::Admitted
 }

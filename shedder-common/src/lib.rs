@@ -19,6 +19,7 @@ pub mod ladder;
 pub mod memory;
 pub mod prefix;
 pub mod reason;
+pub mod room;
 pub mod walk;
 pub mod word;
 pub mod words;

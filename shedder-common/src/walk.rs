@@ -1,5 +1,7 @@
 //! Walking a frame's headers, as far as a verdict needs.
 
+use crate::room::Room;
+
 /// A place in a frame, from which bytes are read and which moves forward only.
 pub trait Cursor: Copy {
     /// The `N` bytes that begin `at` bytes from here; none where the frame ends before.
@@ -20,7 +22,7 @@ impl Cursor for &[u8] {
 }
 
 /// An address: IPv4 in the lower half, IPv6 over both, in host order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Address {
     /// The upper 64 bits of an IPv6 address.
     pub high: u64,
@@ -31,7 +33,7 @@ pub struct Address {
 }
 
 /// An IP packet, as far as it was walked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
     /// Where it says that it comes from.
     pub source: Address,
@@ -213,27 +215,73 @@ pub fn is_plain_ipv4<C: Cursor>(frame: C) -> bool {
     be16(frame, ETHERNET - 2) == Some(IPV4)
 }
 
-/// Whether the frame's first `there` bytes are a plain IPv4 packet as long as its header says, or longer.
+/// How long a plain IPv4 frame is at least, by its header, which begins with `total`; 0: the header does not say.
 #[inline(always)]
-pub fn is_whole_ipv4<C: Cursor>(frame: C, there: usize) -> bool {
-    let Some([kind, _, total]) = frame.read::<6>(ETHERNET - 2).map(bytemuck::cast::<[u8; 6], [u16; 3]>)
-    else {
-        return false;
-    };
-    let total = u16::from_be(total) as usize;
-    kind == IPV4.to_be() && total != 0 && ETHERNET + total <= there
+fn claimed<C: Cursor>(frame: C) -> Option<usize> {
+    match be16(frame, ETHERNET + 2)? {
+        0 => Some(0),
+        total => Some(ETHERNET + total as usize),
+    }
+}
+
+/// The length of a frame that is not walked: see [`walk_into`].
+#[inline(always)]
+pub fn length_of<C: Cursor>(frame: C, measure: impl Fn(usize) -> usize) -> usize {
+    measure(if is_plain_ipv4(frame) { claimed(frame).unwrap_or(0) } else { 0 })
 }
 
 /// Walks the frame, which is `length` bytes long in all.
-#[inline(always)]
 pub fn walk<C: Cursor>(frame: C, length: usize) -> Walk {
-    walk_ethernet(frame, length).unwrap_or(Walk::Malformed)
+    let mut room = Room::default();
+    match walk_into(frame, |_| length, &mut room, true) {
+        Walked::Ip => Walk::Ip(room.packet),
+        Walked::NotIp => Walk::NotIp,
+        Walked::Malformed => Walk::Malformed,
+    }
+}
+
+/// What [`walk_into`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walked {
+    /// As [`Walk::NotIp`].
+    NotIp,
+    /// As [`Walk::Malformed`].
+    Malformed,
+    /// A packet.
+    Ip,
+}
+
+/// Walks the frame, and writes what it finds into `room`: its length, and the packet. Of that is left as it was what it has no use
+/// for (the upper half of an IPv4 address, TCP's flags in UDP), and the position unless `with_position` asks for it.
+///
+/// `measure` tells the length, and is itself told what a plain IPv4 frame claims to have at least, from its first byte on; 0:
+/// nothing.
+#[inline(always)]
+pub fn walk_into<C: Cursor>(
+    frame: C,
+    measure: impl Fn(usize) -> usize,
+    room: &mut Room,
+    with_position: bool,
+) -> Walked {
+    let kind = be16(frame, ETHERNET - 2);
+    let walked = if kind == Some(IPV4)
+        && let Some(claimed) = claimed(frame)
+    {
+        // Most frames. By itself, so that every place in the header is a constant.
+        room.length = measure(claimed);
+        walk_ipv4(frame.skip(ETHERNET), room.length.wrapping_sub(ETHERNET), ETHERNET, room, with_position)
+    } else {
+        room.length = measure(0);
+        walk_ethernet(frame, room, with_position)
+    };
+    walked.unwrap_or(Walked::Malformed)
 }
 
 #[inline(always)]
-fn walk_ethernet<C: Cursor>(frame: C, length: usize) -> Option<Walk> {
+fn walk_ethernet<C: Cursor>(frame: C, room: &mut Room, with_position: bool) -> Option<Walked> {
     let mut kind = be16(frame, ETHERNET - 2)?;
     let mut at = frame.skip(ETHERNET);
+    let length = room.length;
     let mut left = length.checked_sub(ETHERNET)?;
     let mut tags = 0;
     while kind == VLAN || kind == QINQ {
@@ -246,9 +294,9 @@ fn walk_ethernet<C: Cursor>(frame: C, length: usize) -> Option<Walk> {
         tags += 1;
     }
     match kind {
-        IPV4 => walk_ipv4(at, left, length - left),
-        IPV6 => walk_ipv6(at, left, length - left),
-        _ => Some(Walk::NotIp),
+        IPV4 => walk_ipv4(at, left, length - left, room, with_position),
+        IPV6 => walk_ipv6(at, left, length - left, room, with_position),
+        _ => Some(Walked::NotIp),
     }
 }
 
@@ -267,12 +315,36 @@ fn bounded(claimed: usize, left: usize) -> Option<usize> {
 
 /// Walks the packet that begins at `at`, `from` bytes into the frame, with `left` bytes of it behind.
 #[inline(always)]
-fn walk_ipv4<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
-    let header: [u8; 20] = at.read(0)?;
-    let header_length = (header[0] & 0xf) as usize * 4;
-    if header[0] >> 4 != 4 || header_length < 20 {
+fn walk_ipv4<C: Cursor>(
+    at: C,
+    left: usize,
+    from: usize,
+    room: &mut Room,
+    with_position: bool,
+) -> Option<Walked> {
+    let first = byte(at, 0)?;
+    if first == 0x45 {
+        // Without options, as nearly all are: what is behind the header is at a constant place.
+        return walk_behind_ipv4(at, 20, left, from, room, with_position);
+    }
+    let header_length = (first & 0xf) as usize * 4;
+    if first >> 4 != 4 || header_length < 20 {
         return None;
     }
+    walk_behind_ipv4(at, header_length, left, from, room, with_position)
+}
+
+/// Walks the packet whose header is so long.
+#[inline(always)]
+fn walk_behind_ipv4<C: Cursor>(
+    at: C,
+    header_length: usize,
+    left: usize,
+    from: usize,
+    room: &mut Room,
+    with_position: bool,
+) -> Option<Walked> {
+    let header: [u8; 20] = at.read(0)?;
     let total = bounded(u16::from_be_bytes([header[2], header[3]]) as usize, left)?;
     let payload = total.checked_sub(header_length)?;
     if header_length > 20 {
@@ -282,26 +354,27 @@ fn walk_ipv4<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
     // As a number that is read whole: of bytes of which each is asked for something the compiler reads each.
     let [.., fragment]: [u16; 4] = bytemuck::cast(at.read::<8>(0)?);
     let fragment = u16::from_be(fragment);
-    let address = |bytes: [u8; 4]| Address { high: 0, low: u32::from_be_bytes(bytes) as u64, is_v6: false };
+    let address =
+        |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as u64;
+    let Packet { source, destination, .. } = &mut room.packet;
+    (source.low, source.is_v6) = (address(12), false);
+    (destination.low, destination.is_v6) = (address(16), false);
     let protocol = if fragment & 0x1fff == 0 { header[9] } else { NOTHING };
-    let (transport, position) = walk_transport(
-        at.skip(header_length),
-        protocol,
-        payload,
-        from + header_length,
-        fragment & 0x2000 != 0,
-    )?;
-    Some(Walk::Ip(Packet {
-        source: address([header[12], header[13], header[14], header[15]]),
-        destination: address([header[16], header[17], header[18], header[19]]),
-        transport,
-        position,
-    }))
+    let from = from + header_length;
+    // More fragments follow: behind what is here there may be as much as a datagram has.
+    let more = ((fragment & 0x2000) as usize) << 3;
+    walk_transport(at.skip(header_length), protocol, (payload, more), from, &mut room.packet, with_position)
 }
 
 /// As [`walk_ipv4`].
 #[inline(always)]
-fn walk_ipv6<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
+fn walk_ipv6<C: Cursor>(
+    at: C,
+    left: usize,
+    from: usize,
+    room: &mut Room,
+    with_position: bool,
+) -> Option<Walked> {
     if be32(at, 0)? >> 28 != 6 {
         return None;
     }
@@ -317,12 +390,13 @@ fn walk_ipv6<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
         && payload >= 8
         && matches!(be64(behind, 0)? >> 48, 0x8500 | 0x8600 | 0x8700 | 0x8800 | 0x8900)
     {
-        return Some(Walk::NotIp);
+        return Some(Walked::NotIp);
     }
+    (room.packet.source, room.packet.destination) = (source, destination);
     // Kept as one bounded number, from which each place is found anew: the verifier sees the same state however many
     // headers there were.
     let mut walked = 0;
-    let mut first_fragment = false;
+    let mut more = 0;
     let mut extensions = 0;
     while matches!(
         next,
@@ -338,10 +412,10 @@ fn walk_ipv6<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
                 if fragment & 0xfff8 != 0 {
                     byte(behind.skip(walked), 7)?;
                     payload.checked_sub(8)?;
-                    let (transport, position) = (Transport::OTHER, Position::default());
-                    return Some(Walk::Ip(Packet { source, destination, transport, position }));
+                    room.packet.transport = Transport::OTHER;
+                    return Some(Walked::Ip);
                 }
-                first_fragment |= fragment & 1 != 0;
+                more |= ((fragment & 1) as usize) << 16;
                 8
             }
             AUTHENTICATION => (length as usize + 2) * 4,
@@ -359,9 +433,8 @@ fn walk_ipv6<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
         // The last header must be there to its end, though nothing here reads it.
         byte(behind.skip(walked - 1), 0)?;
     }
-    let (transport, position) =
-        walk_transport(behind.skip(walked), next, payload, from + 40 + walked, first_fragment)?;
-    Some(Walk::Ip(Packet { source, destination, transport, position }))
+    let (at, from) = (behind.skip(walked), from + 40 + walked);
+    walk_transport(at, next, (payload, more), from, &mut room.packet, with_position)
 }
 
 /// Walks the transport header, `from` bytes into the frame, of a packet with `payload` bytes behind its IP headers.
@@ -369,11 +442,12 @@ fn walk_ipv6<C: Cursor>(at: C, left: usize, from: usize) -> Option<Walk> {
 fn walk_transport<C: Cursor>(
     at: C,
     protocol: u8,
-    payload: usize,
+    (payload, more): (usize, usize),
     from: usize,
-    is_fragment: bool,
-) -> Option<(Transport, Position)> {
-    const NOWHERE: Position = Position { sequence: 0, acknowledgement: 0, payload_at: 0 };
+    packet: &mut Packet,
+    with_position: bool,
+) -> Option<Walked> {
+    let transport = &mut packet.transport;
     match protocol {
         TCP => {
             let header: [u8; 20] = at.read(0)?;
@@ -381,47 +455,41 @@ fn walk_transport<C: Cursor>(
             if length < 20 || length > payload {
                 return None;
             }
-            let tcp = Transport {
-                protocol: Protocol::Tcp,
-                source_port: u16::from_be_bytes([header[0], header[1]]),
-                destination_port: u16::from_be_bytes([header[2], header[3]]),
-                flags: header[13],
-                payload: (payload - length) as u32,
-                quic_initial: false,
-            };
-            let position = Position {
-                sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
-                acknowledgement: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
-                payload_at: (from + length) as u32,
-            };
-            Some((tcp, position))
+            transport.protocol = Protocol::Tcp;
+            transport.source_port = u16::from_be_bytes([header[0], header[1]]);
+            transport.destination_port = u16::from_be_bytes([header[2], header[3]]);
+            transport.flags = header[13];
+            transport.payload = (payload - length) as u32;
+            if with_position {
+                packet.position = Position {
+                    sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+                    acknowledgement: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
+                    payload_at: (from + length) as u32,
+                };
+            }
         }
         UDP => {
             let header: [u8; 8] = at.read(0)?;
             let length = u16::from_be_bytes([header[4], header[5]]) as usize;
             // The first fragment of a datagram carries the length of the whole.
-            if payload < 8 || length < 8 || (length > payload && !is_fragment) {
+            if payload < 8 || length < 8 || length > payload | more {
                 return None;
             }
-            let udp = Transport {
-                protocol: Protocol::Udp,
-                source_port: u16::from_be_bytes([header[0], header[1]]),
-                destination_port: u16::from_be_bytes([header[2], header[3]]),
-                flags: 0,
-                payload: 0,
-                // The first fragment may be too short for what its length promises.
-                quic_initial: length >= 13 && payload >= 13 && is_quic_initial(at.skip(8)),
-            };
-            Some((udp, NOWHERE))
+            transport.protocol = Protocol::Udp;
+            transport.source_port = u16::from_be_bytes([header[0], header[1]]);
+            transport.destination_port = u16::from_be_bytes([header[2], header[3]]);
+            // The first fragment may be too short for what its length promises.
+            transport.quic_initial = length >= 13 && payload >= 13 && is_quic_initial(at.skip(8));
         }
         other => {
             if matches!(other, ICMP | ICMPV6) {
                 at.read::<8>(0)?;
                 payload.checked_sub(8)?;
             }
-            Some((Transport::OTHER, NOWHERE))
+            *transport = Transport::OTHER;
         }
     }
+    Some(Walked::Ip)
 }
 
 /// Whether a datagram's payload begins as a QUIC Initial does: a long header with the fixed bit, of a known version,

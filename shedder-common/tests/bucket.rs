@@ -18,9 +18,9 @@ fn cases(cases: u32) -> ProptestConfig {
 /// What a look says that charges nothing.
 fn peek(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon: u64) -> Admission {
     match look(set, place, rate, amount, now, horizon) {
-        Look::Enough(_) => Admission::Admitted,
-        Look::Refused => Admission::Refused,
-        Look::NoPlace => Admission::NoPlace,
+        None => Admission::Refused,
+        Some(Look::NO_PLACE) => Admission::NoPlace,
+        Some(_) => Admission::Admitted,
     }
 }
 

@@ -37,10 +37,10 @@ impl Limiter {
         Limiter {
             sets: (0..TABLE / WAYS).map(|_| Set::default()).collect(),
             shared: Word::new(0),
-            key: HashKey {
-                add: [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344],
-                multiply: [0xa409_3822_299f_31d1, 0x082e_fa98_ec4e_6c89],
-            },
+            key: HashKey::new(
+                [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344],
+                [0xa409_3822_299f_31d1, 0x082e_fa98_ec4e_6c89],
+            ),
             rate: Rate::new(LIMIT, 100 * MILLISECOND),
             without_place: 0,
         }

@@ -13,7 +13,7 @@ fn key(seed: u64) -> HashKey {
         let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^ x >> 31
     };
-    HashKey { add: [next(), next()], multiply: [next(), next()] }
+    HashKey::new([next(), next()], [next(), next()])
 }
 
 /// Pearson's statistic of the counts against evenness, as standard deviations from its mean.

@@ -1,20 +1,16 @@
 //! What the verdict asks for, answered from maps.
 
-use core::cell::Cell;
-
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use shedder_common::abi::{
     Control, Event, Kills, OFFERED_PLACES, Policy, PortEntry, Prefix4, Prefix6, Shared,
 };
 use shedder_common::bucket::Set;
-use shedder_common::flows::Segment;
-use shedder_common::ladder::{Direction, Env, Rule, Table};
-use shedder_common::walk::Cursor;
+use shedder_common::ladder::{Env, Rule, Table};
+use shedder_common::room::Room;
 
-use crate::counters::count_event;
+use crate::counters::Mine;
 use crate::index::below;
 use crate::maps;
-use crate::measure::Kept;
 use crate::ticks;
 
 /// Filled in by the loader before the verifier reads it, and frozen. In a map of its own, of just its size. Mutable, so that the
@@ -35,12 +31,16 @@ pub fn policy() -> &'static Policy {
 }
 
 /// The maps of this object, for a program that is compiled for a policy of these flags.
-#[derive(Default)]
 pub struct Maps<const FLAGS: u32> {
-    /// Where what is measured of the frame is kept, where anything is.
-    kept: Cell<Option<*mut Kept>>,
-    /// Whether what was kept of the frame is to be measured, since it passes.
-    pub measures: Cell<bool>,
+    mine: Mine,
+}
+
+impl<const FLAGS: u32> Maps<FLAGS> {
+    /// The maps, and what this CPU has of the program's interface.
+    #[inline(always)]
+    pub fn new(mine: Mine) -> Self {
+        Maps { mine }
+    }
 }
 
 impl<const FLAGS: u32> Env for Maps<FLAGS> {
@@ -68,64 +68,65 @@ impl<const FLAGS: u32> Env for Maps<FLAGS> {
     }
 
     #[inline(always)]
-    fn kills(&self) -> Option<&Kills> {
-        maps::KILLS.get(0)
+    fn kills(&self) -> &Kills {
+        maps::KILLS.at(0)
     }
 
     #[inline(always)]
-    fn control(&self) -> Option<&Control> {
-        maps::CONTROL.get(0)
+    fn control(&self) -> &Control {
+        maps::CONTROL.at(0)
     }
 
     #[inline(always)]
-    fn buckets(&self, table: Table, set: u32) -> Option<&Set> {
+    fn buckets(&self, table: Table, set: u32) -> &Set {
         match table {
-            Table::Packets => maps::PACKETS.get(set),
-            Table::Bytes => maps::BYTES.get(set),
-            Table::NewFlows => maps::NEW_FLOWS.get(set),
+            Table::Packets => maps::PACKETS.at(set),
+            Table::Bytes => maps::BYTES.at(set),
+            Table::NewFlows => maps::NEW_FLOWS.at(set),
         }
     }
 
     #[inline(always)]
-    fn shared(&self) -> Option<&Shared> {
-        maps::SHARED.get(0)
+    fn shared(&self) -> &Shared {
+        maps::SHARED.at(0)
     }
 
     #[inline(always)]
-    fn proven(&self, set: u32) -> Option<&Set> {
-        maps::PROVEN.get(set)
+    fn proven(&self, set: u32) -> &Set {
+        maps::PROVEN.at(set)
     }
 
     #[inline(always)]
-    fn udp_flows(&self, set: u32) -> Option<&Set> {
-        maps::UDP_FLOWS.get(set)
+    fn udp_flows(&self, set: u32) -> &Set {
+        maps::UDP_FLOWS.at(set)
     }
 
     type Entry<'e> = u32;
 
     #[inline(always)]
     fn prefix4(&self, prefix: &Prefix4) -> Option<u32> {
-        found(maps::PREFIXES4.get(policy().prefix_hash4.set_of(prefix))?.find(prefix))
+        found(maps::PREFIXES4.at(policy().prefix_hash4.set_of(prefix)).find(prefix))
     }
 
     #[inline(always)]
     fn prefix6(&self, prefix: &Prefix6) -> Option<u32> {
-        found(maps::PREFIXES6.get(policy().prefix_hash6.set_of(prefix))?.find(prefix))
+        found(maps::PREFIXES6.at(policy().prefix_hash6.set_of(prefix)).find(prefix))
     }
 
     #[inline(always)]
     fn rule(&self, entry: Option<u32>) -> Option<Rule<'_>> {
-        maps::RULES.get(entry.unwrap_or(0)).map(Some)
+        let entry = entry.unwrap_or(0);
+        if u64::from(entry) < policy().rules { Some(Some(maps::RULES.at(entry))) } else { None }
     }
 
     #[inline(always)]
-    fn tcp_service(&self, port: u16) -> Option<PortEntry> {
-        maps::PORTS.get(0).map(|ports| PortEntry(ports.tcp[below::<PORTS>(port as usize)]))
+    fn tcp_service(&self, port: u16) -> PortEntry {
+        PortEntry(maps::PORTS.at(0).tcp[below::<PORTS>(port as usize)])
     }
 
     #[inline(always)]
-    fn udp_service(&self, port: u16) -> Option<PortEntry> {
-        maps::PORTS.get(0).map(|ports| PortEntry(ports.udp[below::<PORTS>(port as usize)]))
+    fn udp_service(&self, port: u16) -> PortEntry {
+        PortEntry(maps::PORTS.at(0).udp[below::<PORTS>(port as usize)])
     }
 
     #[inline(always)]
@@ -139,33 +140,16 @@ impl<const FLAGS: u32> Env for Maps<FLAGS> {
 
     #[inline(always)]
     fn count_event(&self, event: Event) {
-        count_event(event);
+        self.mine.count_event(event);
     }
 
     #[inline(always)]
-    fn forget(&self) -> bool {
-        let Some(kept) = maps::KEPT.get_ptr_mut(0) else { return false };
-        self.kept.set(Some(kept));
-        // SAFETY: the pointer is this CPU's own value, and programs on one CPU do not interrupt each other.
-        unsafe { (*kept).is_any = 0 };
-        true
-    }
-
-    #[inline(always)]
-    fn keep(&self, segment: &Segment) {
-        if let Some(kept) = self.kept.get() {
-            // SAFETY: as above.
-            unsafe {
-                (*kept).is_any = 1;
-                (*kept).segment = *segment;
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn measure<C: Cursor>(&self, _: Direction, _: C) {
-        // SAFETY: as above.
-        self.measures.set(self.kept.get().is_some_and(|kept| unsafe { (*kept).is_any } != 0));
+    fn settled<'r>(&self, room: &'r mut Room) -> &'r mut Room {
+        let mut room: *mut Room = room;
+        // SAFETY: adds nothing. The compiler has to write all of it by now, and to read it from here on.
+        unsafe { core::arch::asm!("/* {0} */", inout(reg) room, options(nostack, preserves_flags)) };
+        // SAFETY: the reference that was given.
+        unsafe { &mut *room }
     }
 }
 

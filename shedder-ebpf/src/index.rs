@@ -1,14 +1,21 @@
 //! Indices that every verifier can follow.
 
-/// `index` modulo `N`, a power of two.
+use core::arch::asm;
+
+/// The same index, of which the compiler knows nothing.
 ///
-/// Where the compiler knows that `index` is below `N`, as of every reason and priority, it takes a mask away; the
+/// Where the compiler knows that an index is below an array's length, as of every reason and priority, it takes a mask away; the
 /// verifier of Linux 6.1 knows less, follows ways that the code never goes, and finds an index without bounds there.
-/// So it is read where the compiler cannot know it.
+#[inline(always)]
+pub fn opaque(mut index: usize) -> usize {
+    // SAFETY: adds nothing.
+    unsafe { asm!("/* {0} */", inout(reg) index, options(pure, nomem, nostack, preserves_flags)) };
+    index
+}
+
+/// `index` modulo `N`, a power of two.
 #[inline(always)]
 pub fn below<const N: usize>(index: usize) -> usize {
     const { assert!(N.is_power_of_two()) };
-    // SAFETY: a local variable, which is set.
-    let index = unsafe { (&raw const index).read_volatile() };
-    index & (N - 1)
+    opaque(index) & (N - 1)
 }

@@ -11,6 +11,7 @@ mod handshake;
 mod index;
 mod maps;
 mod measure;
+mod table;
 mod ticks;
 
 use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
@@ -20,15 +21,15 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use shedder_common::abi::Policy;
 use shedder_common::ladder::{self, Direction};
 
-use crate::counters::count;
+use crate::counters::Mine;
 use crate::env::Maps;
 use crate::frame::{linear_of_skb, xdp_length};
 
 // Each of the two programs is there in three forms. Which flags of a policy a form is for is known when it is compiled, so that
 // it has nothing of the rest; the loader takes the least that a policy needs.
 //
-// A program that measures needs all of its stack: 256 bytes of its own on ingress, 160 in what takes note of a frame, 96 in what
-// settles a request, and 512 is what the kernel allows.
+// A program that measures needs all of its stack: 224 bytes of its own on ingress, 160 in what takes note of a frame, 104 in what
+// settles a request, and 512 is what the kernel allows, which rounds each up (to 32 before Linux 6.8).
 
 /// Judges what arrives.
 #[xdp(frags)]
@@ -83,19 +84,22 @@ pub fn shedder_egress_plain(ctx: TcContext) -> i32 {
 /// The action on an arriving frame, and whether the frame is measured.
 #[inline(always)]
 fn judge_arriving<const FLAGS: u32>(ctx: &XdpContext) -> (u32, bool) {
-    let (maps, length) = (Maps::<FLAGS>::default(), xdp_length(ctx));
-    let reason = ladder::ingress(&maps, frame::Cursor::new(ctx.data(), ctx.data_end()), length);
-    let passes = count(Direction::Ingress, reason, length);
-    (if passes { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }, maps.measures.get())
+    let Some(mine) = Mine::get() else { return (xdp_action::XDP_DROP, false) };
+    let frame = frame::Cursor::new(ctx.data(), ctx.data_end());
+    let length = |claimed| xdp_length(ctx, frame, claimed);
+    let reason = ladder::ingress(&Maps::<FLAGS>::new(mine), frame, length, mine.room());
+    let met = mine.count(Direction::Ingress, reason);
+    (if met.goes_on { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }, met.is_measured)
 }
 
 /// The action on a leaving frame, and whether the frame is measured.
 #[inline(always)]
 fn judge_leaving<const FLAGS: u32>(ctx: &TcContext) -> (i32, bool) {
-    let (maps, length) = (Maps::<FLAGS>::default(), ctx.len() as usize);
-    let reason = ladder::egress(&maps, linear_of_skb(ctx), length);
-    let passes = count(Direction::Egress, reason, length);
-    (if passes { TCX_NEXT } else { TCX_DROP }, maps.measures.get())
+    let Some(mine) = Mine::get() else { return (TCX_DROP, false) };
+    let length = |_| ctx.len() as usize;
+    let reason = ladder::egress(&Maps::<FLAGS>::new(mine), linear_of_skb(ctx), length, mine.room());
+    let met = mine.count(Direction::Egress, reason);
+    (if met.goes_on { TCX_NEXT } else { TCX_DROP }, met.is_measured)
 }
 
 #[cfg(not(test))]

@@ -1,58 +1,58 @@
 //! The maps, as `shedder_common::abi` describes them. Sizes that depend on the configuration are set by the loader.
 
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, PerCpuArray};
+use aya_ebpf::maps::PerCpuArray;
 use shedder_common::abi::{
-    Control, FLOW_SETS, FlowSet, Interface, InterfaceCounters, Kills, MAX_INTERFACES, MAX_SERVICES, Measured,
-    Meta, Offered, Ports, Prefix4, Prefix6, PrefixPolicy, Service, Shared,
+    Control, FLOW_SETS, FlowSet, Interface, Kills, MAX_INTERFACES, MAX_SERVICES, Measured, Meta, OfInterface,
+    Offered, Ports, Prefix4, Prefix6, PrefixPolicy, Service, Shared,
 };
 use shedder_common::bucket::Set;
 use shedder_common::prefix::PrefixSet;
 
-use crate::measure::{Kept, Search};
+use crate::measure::Search;
+use crate::table::Table;
 
 // State: pinned, and adopted by every later load.
 
 #[map]
-pub static META: Array<Meta> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static META: Table<Meta> = Table::with_entries(1);
 #[map]
-pub static KILLS: Array<Kills> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static KILLS: Table<Kills> = Table::with_entries(1);
 #[map]
-pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static CONTROL: Table<Control> = Table::with_entries(1);
 #[map]
-pub static COUNTERS: PerCpuArray<InterfaceCounters> = PerCpuArray::with_max_entries(MAX_INTERFACES as u32, 0);
+pub static COUNTERS: PerCpuArray<OfInterface> = PerCpuArray::with_max_entries(MAX_INTERFACES as u32, 0);
 #[map]
-pub static PACKETS: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static PACKETS: Table<Set> = Table::with_entries(1);
 #[map]
-pub static BYTES: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static BYTES: Table<Set> = Table::with_entries(1);
 #[map]
-pub static NEW_FLOWS: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static NEW_FLOWS: Table<Set> = Table::with_entries(1);
 #[map]
-pub static SHARED: Array<Shared> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static SHARED: Table<Shared> = Table::with_entries(1);
 #[map]
-pub static PROVEN: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static PROVEN: Table<Set> = Table::with_entries(1);
 #[map]
-pub static UDP_FLOWS: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static UDP_FLOWS: Table<Set> = Table::with_entries(1);
 #[map]
-pub static INTERFACES: Array<Interface> = Array::with_max_entries(MAX_INTERFACES as u32, BPF_F_MMAPABLE);
+pub static INTERFACES: Table<Interface> = Table::with_entries(MAX_INTERFACES);
 #[map]
-pub static FLOW_KEYS: Array<Set> = Array::with_max_entries(FLOW_SETS as u32, BPF_F_MMAPABLE);
+pub static FLOW_KEYS: Table<Set> = Table::with_entries(FLOW_SETS);
 #[map]
-pub static FLOWS: Array<FlowSet> = Array::with_max_entries(FLOW_SETS as u32, BPF_F_MMAPABLE);
+pub static FLOWS: Table<FlowSet> = Table::with_entries(FLOW_SETS);
 #[map]
-pub static SERVICES: Array<Service> = Array::with_max_entries(MAX_SERVICES as u32, BPF_F_MMAPABLE);
+pub static SERVICES: Table<Service> = Table::with_entries(MAX_SERVICES);
 
 // Policy: made anew with each configuration.
 
 #[map]
-pub static PREFIXES4: Array<PrefixSet<Prefix4>> = Array::with_max_entries(1, 0);
+pub static PREFIXES4: Table<PrefixSet<Prefix4>> = Table::with_entries(1);
 #[map]
-pub static PREFIXES6: Array<PrefixSet<Prefix6>> = Array::with_max_entries(1, 0);
+pub static PREFIXES6: Table<PrefixSet<Prefix6>> = Table::with_entries(1);
 #[map]
-pub static RULES: Array<PrefixPolicy> = Array::with_max_entries(1, 0);
+pub static RULES: Table<PrefixPolicy> = Table::with_entries(1);
 #[map]
-pub static PORTS: Array<Ports> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static PORTS: Table<Ports> = Table::with_entries(1);
 #[map]
 pub static OFFERED: PerCpuArray<Offered> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -60,7 +60,5 @@ pub static MEASURED: PerCpuArray<Measured> = PerCpuArray::with_max_entries(1, 0)
 
 // For one run of a program: not pinned.
 
-#[map]
-pub static KEPT: PerCpuArray<Kept> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);

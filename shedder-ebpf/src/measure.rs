@@ -3,11 +3,14 @@
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::cty::{c_long, c_void};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_skb_load_bytes, bpf_xdp_load_bytes};
-use shedder_common::abi::{Control, EXCHANGES, Exchange, FlowSet, MAX_SERVICES, Measured};
+use shedder_common::abi::{Control, EXCHANGES, Exchange, FlowSet, MAX_SERVICES, Measured, Policy};
 use shedder_common::bucket::Set;
 use shedder_common::flows::{self, CHUNK, Ending, Found, Meter, Scan, Segment, WINDOW};
 use shedder_common::histogram::BUCKETS;
+use shedder_common::ladder::{self, Direction};
 
+use crate::counters::Mine;
+use crate::env::Maps;
 use crate::maps;
 
 /// A frame that a program was called for, which may lie in several pieces.
@@ -48,29 +51,18 @@ impl Frame for *mut __sk_buff {
     }
 }
 
-/// What is kept of a frame until it is known whether it passes.
-#[repr(C)]
-pub struct Kept {
-    /// Zero: nothing is, and what was kept of the frame before is still there.
-    pub is_any: u32,
-    /// What is measured.
-    pub segment: Segment,
-    /// Where its flow's state lies.
-    place: u32,
-}
-
 /// Takes note of what arrives: [`flows::arrived`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn shedder_arrived(ctx: *mut xdp_md) -> u32 {
-    InKernel::of_kept(ctx, flows::arrived)
+    InKernel::of_judged(ctx, Direction::Ingress, flows::arrived)
 }
 
 /// Takes note of what leaves: [`flows::left`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn shedder_left(ctx: *mut __sk_buff) -> u32 {
-    InKernel::of_kept(ctx, flows::left)
+    InKernel::of_judged(ctx, Direction::Egress, flows::left)
 }
 
 /// [`flows::settle()`].
@@ -180,13 +172,14 @@ struct InKernel<F> {
 }
 
 impl<F: Frame> InKernel<F> {
-    /// Has a frame measured, as what was kept of it.
+    /// Has a frame measured, as it was judged.
     #[inline(always)]
-    fn of_kept(frame: F, measure: impl FnOnce(&InKernel<F>, &Segment)) -> u32 {
-        if let Some(kept) = maps::KEPT.get_ptr_mut(0) {
-            // SAFETY: the pointer is this CPU's own value, and programs on one CPU do not interrupt each other.
-            let (segment, place) = unsafe { (&(*kept).segment, &raw mut (*kept).place) };
-            measure(&InKernel { frame, place: Some(place) }, segment);
+    fn of_judged(frame: F, direction: Direction, measure: impl FnOnce(&InKernel<F>, &Segment<'_>)) -> u32 {
+        if let Some(mine) = Mine::get() {
+            let room = mine.room();
+            if let Some(segment) = ladder::measured(&Maps::<{ Policy::ANY }>::new(mine), direction, room) {
+                measure(&InKernel { frame, place: Some(room.place.as_ptr()) }, &segment);
+            }
         }
         0
     }
@@ -204,18 +197,18 @@ impl Frame for () {
 
 impl<F: Frame> Meter for InKernel<F> {
     #[inline(always)]
-    fn flow_keys(&self, set: u32) -> Option<&Set> {
-        maps::FLOW_KEYS.get(set)
+    fn flow_keys(&self, set: u32) -> &Set {
+        maps::FLOW_KEYS.at(set)
     }
 
     #[inline(always)]
-    fn flows(&self, set: u32) -> Option<&FlowSet> {
-        maps::FLOWS.get(set)
+    fn flows(&self, set: u32) -> &FlowSet {
+        maps::FLOWS.at(set)
     }
 
     #[inline(always)]
-    fn control(&self) -> Option<&Control> {
-        maps::CONTROL.get(0)
+    fn control(&self) -> &Control {
+        maps::CONTROL.at(0)
     }
 
     #[inline(always)]
@@ -238,7 +231,7 @@ impl<F: Frame> Meter for InKernel<F> {
         let place = flows::place(self, flow, now, or_new);
         // Through memory: what comes next the verifier follows once, and not once for each place.
         let Some(memory) = self.place else { return place };
-        // SAFETY: the pointer is to this CPU's own value, and programs on one CPU do not interrupt each other.
+        // SAFETY: a cell, of this CPU's own.
         unsafe { memory.write_volatile(place) };
         // SAFETY: as above.
         unsafe { memory.read_volatile() }

@@ -177,6 +177,32 @@ fn maps_of_another_version_are_refused_by_every_command_and_nothing_changes() {
 }
 
 #[test]
+fn a_map_of_another_shape_in_a_pins_place_is_refused_and_what_is_in_force_stays() {
+    if !privileged::require() {
+        return;
+    }
+    let network = Network::new("other-shape").unwrap();
+    let shedder = Shedder::new(&network);
+    shedder.attach(DENY);
+    let maps = shedder.pins().join("maps");
+    let before = xdp_program(&network, "veth0");
+    fs::rename(maps.join(maps::FLOWS), maps.join("aside")).unwrap();
+    fs::hard_link(maps.join(maps::META), maps.join(maps::FLOWS)).unwrap();
+    let said =
+        shedder.fails(FAILED, &["attach", "--config", network.dir().join("shedder.toml").to_str().unwrap()]);
+    assert!(
+        said.contains("maps/FLOWS is a map of another shape") && said.contains("shedder detach"),
+        "{said}"
+    );
+    assert!(!said.contains("refused to load"), "it is not the kernel that refuses: {said}");
+    assert_eq!(xdp_program(&network, "veth0"), before);
+    let start = now();
+    assert_eq!(denied(&network).arrived_since(start), 0);
+    fs::rename(maps.join("aside"), maps.join(maps::FLOWS)).unwrap();
+    shedder.attach(DENY);
+}
+
+#[test]
 fn a_read_only_bpffs_is_told_and_what_is_in_force_stays() {
     if !privileged::require() {
         return;

@@ -201,10 +201,15 @@ pub fn write(map: &Path, index: u32, value: &[u8]) -> Result<()> {
 
 /// Reads one entry, of as many bytes as `N`, of a pinned array map that is not per CPU.
 pub fn read<const N: usize>(map: &Path, index: u32) -> Result<[u8; N]> {
+    let value = read_value(map, index)?;
+    let size = value.len();
+    value.try_into().map_err(|_| anyhow::anyhow!("the map's values have {size} bytes, not {N}"))
+}
+
+/// Reads an entry of a pinned array map, however long it is.
+pub fn read_value(map: &Path, index: u32) -> Result<Vec<u8>> {
     let map = open(map)?;
-    let size = info::<MapInfo>(&map)?.value_size as usize;
-    anyhow::ensure!(size == N, "the map's values have {size} bytes, not {N}");
-    let mut value = [0; N];
+    let mut value = vec![0; info::<MapInfo>(&map)?.value_size as usize];
     let mut attributes = Element {
         map: map.as_raw_fd() as u32,
         key: (&raw const index) as u64,

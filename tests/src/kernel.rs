@@ -7,14 +7,15 @@ mod bare;
 
 pub use bare::bare_drop;
 
+use crate::bpf;
 use crate::shedder::Shedder;
 use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use bytemuck::Zeroable;
 use shedder_common::abi::{
-    Cell, Control, FlowSet, InterfaceCounters, MAX_INTERFACES, MAX_SERVICES, Measured, Policy, Ports,
-    Prefix4, Prefix6, PrefixPolicy, ServiceControl, maps,
+    Cell, Control, FlowSet, InterfaceCounters, MAX_INTERFACES, MAX_SERVICES, Measured, OfInterface, Policy,
+    Ports, Prefix4, Prefix6, PrefixPolicy, ServiceControl, maps,
 };
 use shedder_common::bucket::{Set, WAYS};
 use shedder_common::flows::{self, Outstanding};
@@ -144,9 +145,9 @@ impl Attached {
     /// The counters of the interface, one for each CPU.
     pub fn counters_by_cpu(&self) -> Vec<InterfaceCounters> {
         let map = Map::PerCpuArray(open(&self.state_pin(maps::COUNTERS)));
-        let map: PerCpuArray<_, Value<InterfaceCounters>> =
+        let map: PerCpuArray<_, Value<OfInterface>> =
             PerCpuArray::try_from(map).expect("the counters' shape");
-        map.get(&0, 0).expect("the first interface is counted").iter().map(|cpu| cpu.0).collect()
+        map.get(&0, 0).expect("the first interface is counted").iter().map(|cpu| cpu.0.counters).collect()
     }
 
     /// The counters of the interface, summed over the CPUs.
@@ -218,21 +219,17 @@ impl Attached {
     /// Everything that waits for the host.
     pub fn outstanding(&self) -> Vec<Outstanding> {
         const WORDS: usize = size_of::<FlowSet>() / 8;
-        let map = Map::Array(open(&self.state_pin(maps::FLOWS)));
-        let map: Array<_, Value<[u64; WORDS]>> = Array::try_from(map).expect("the flows' shape");
-        let keys = Map::Array(open(&self.state_pin(maps::FLOW_KEYS)));
-        let keys: Array<_, Value<[u64; WAYS]>> = Array::try_from(keys).expect("the keys' shape");
+        let flows: Vec<[u64; WORDS]> = entries(&self.state_pin(maps::FLOWS));
+        let keys: Vec<[u64; WAYS]> = entries(&self.state_pin(maps::FLOW_KEYS));
         let mut all = Vec::new();
-        for index in 0..map.len() {
+        for (flows, keys) in flows.into_iter().zip(keys) {
             let set = FlowSet::default();
             let lines = [&set.arrived, &set.answered, &set.holes, &set.singles];
             let places = lines.into_iter().flat_map(|line| &line.0);
             let places = places.chain(set.flows.iter().flat_map(|flow| &flow.batches));
-            let words = map.get(&index, 0).expect("the set is there").0;
-            places.zip(words).for_each(|(place, word)| place.store(word));
+            places.zip(flows).for_each(|(place, word)| place.store(word));
             let of_set = Set::default();
-            let words = keys.get(&index, 0).expect("the set is there").0;
-            of_set.0.iter().zip(words).for_each(|(place, word)| place.store(word));
+            of_set.0.iter().zip(keys).for_each(|(place, word)| place.store(word));
             flows::outstanding(&of_set, &set, monotonic(), |one| all.push(one));
         }
         all
@@ -318,9 +315,11 @@ fn open(pin: &Path) -> MapData {
     MapData::from_pin(pin).unwrap_or_else(|error| panic!("{} is no map: {error}", pin.display()))
 }
 
+/// The entries of a table, which lie side by side in the one value of its map.
 fn entries<T: bytemuck::Pod>(pin: &Path) -> Vec<T> {
-    let map: Array<_, Value<T>> = Array::try_from(Map::Array(open(pin))).expect("an array of that shape");
-    map.iter().map(|entry| entry.expect("an entry can be read").0).collect()
+    let value = bpf::read_value(pin, 0).expect("the table can be read");
+    assert!(value.len().is_multiple_of(size_of::<T>()), "{} is no table of that", pin.display());
+    value.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }
 
 fn words<const N: usize>(pin: &Path) -> [u64; N] {

@@ -70,10 +70,7 @@ mod tests {
 
     #[test]
     fn rotations_even_out_who_is_shed() {
-        let key = HashKey {
-            add: [0x1234_5678_9abc_def0, 77],
-            multiply: [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9],
-        };
+        let key = HashKey::new([0x1234_5678_9abc_def0, 77], [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9]);
         let cohorts = Cohorts::new(key);
         let sources: Vec<IpAddr> =
             (0..1000u32).map(|host| IpAddr::from((0x0a4d_c000 + host).to_be_bytes())).collect();

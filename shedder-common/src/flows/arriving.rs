@@ -17,14 +17,14 @@ const LOST: u64 = 1 << 32;
 
 /// Takes note of a segment or datagram that arrives and is let through.
 #[inline(always)]
-pub fn arrived<M: Meter>(meter: &M, segment: &Segment) {
-    let Some(set) = meter.flows(super::set_of(segment.flow)) else { return };
+pub fn arrived<M: Meter>(meter: &M, segment: &Segment<'_>) {
+    let set = meter.flows(super::set_of(segment.flow));
     // What only ends a flow begins none.
     let begins = if segment.has(Tcp::SYN | Tcp::RST) { segment.opens() } else { has_data(segment) };
-    let place = meter.place(segment.flow, segment.now, begins);
+    let place = meter.place(segment.flow, segment.now(), begins);
     if place & NOWHERE != 0 {
         if begins {
-            meter.count(segment.service.slot(), Exchange::NoPlace, 1);
+            meter.count(segment.service().slot(), Exchange::NoPlace, 1);
         }
         return;
     }
@@ -32,12 +32,12 @@ pub fn arrived<M: Meter>(meter: &M, segment: &Segment) {
     let way = place as usize & (WAYS - 1);
     if is_new {
         set.answered.0[way].store(0);
-        set.arrived.0[way].store(Arrived(0).with_next(segment.sequence).0);
+        set.arrived.0[way].store(Arrived(0).with_next(segment.sequence()).0);
         set.holes.0[way].store(0);
         set.singles.0[way].store(0);
     }
     let flow = Flow { meter, set, way, segment };
-    if !segment.is_tcp {
+    if !segment.is_tcp() {
         flow.datagram();
     } else if segment.opens() {
         flow.syn(is_new);
@@ -49,8 +49,8 @@ pub fn arrived<M: Meter>(meter: &M, segment: &Segment) {
 }
 
 #[inline(always)]
-fn has_data(segment: &Segment) -> bool {
-    !segment.is_tcp || segment.payload > 0
+fn has_data(segment: &Segment<'_>) -> bool {
+    !segment.is_tcp() || segment.payload() > 0
 }
 
 /// A flow that has a place, and what arrives of it.
@@ -58,7 +58,7 @@ struct Flow<'a, M> {
     meter: &'a M,
     set: &'a FlowSet,
     way: usize,
-    segment: &'a Segment,
+    segment: &'a Segment<'a>,
 }
 
 impl<M: Meter> Flow<'_, M> {
@@ -74,7 +74,7 @@ impl<M: Meter> Flow<'_, M> {
 
     #[inline(always)]
     fn count(&self, exchange: Exchange, times: u32) {
-        self.meter.count(self.segment.service.slot(), exchange, times);
+        self.meter.count(self.segment.service().slot(), exchange, times);
     }
 
     #[inline(always)]
@@ -88,7 +88,7 @@ impl<M: Meter> Flow<'_, M> {
         if arrived.waiting(answered) == 0 {
             return answered;
         }
-        let service = self.segment.service.slot();
+        let service = self.segment.service().slot();
         let ending = Ending { answered: answered.0, service, count: u16::MAX, is_answered: false };
         Answered(self.meter.settle(self.segment.flow, self.way as u32, ending))
     }
@@ -97,7 +97,7 @@ impl<M: Meter> Flow<'_, M> {
     #[inline(always)]
     fn syn(&self, is_new: bool) {
         let (arrived, answered) = self.words();
-        let next = self.segment.sequence.wrapping_add(1);
+        let next = self.segment.sequence().wrapping_add(1);
         if !is_new && arrived.is(Arrived::SYN) && arrived.next() == next && arrived.requests() == 0 {
             if arrived.is_connecting(answered) {
                 self.count(Exchange::SynRepeated, 1);
@@ -107,7 +107,7 @@ impl<M: Meter> Flow<'_, M> {
         // Another connection of the same addresses and ports: the one before is gone.
         self.abandon((arrived, answered));
         // The coarse clock, since SYNs come in floods.
-        self.set_batch(0, Batch::new(self.segment.now, 0, self.segment.service.slot()));
+        self.set_batch(0, Batch::new(self.segment.now(), 0, self.segment.service().slot()));
         self.set.answered.0[self.way].store(0);
         self.set.holes.0[self.way].store(0);
         self.set.singles.0[self.way].store(0);
@@ -121,7 +121,7 @@ impl<M: Meter> Flow<'_, M> {
         let words = self.words();
         let (arrived, answered) = words;
         // Anybody can send one; what is not near the expected number the stack does not believe either.
-        if self.segment.sequence.wrapping_sub(arrived.next()).wrapping_add(1) > FAR {
+        if self.segment.sequence().wrapping_sub(arrived.next()).wrapping_add(1) > FAR {
             return;
         }
         self.abandon(words);
@@ -137,22 +137,22 @@ impl<M: Meter> Flow<'_, M> {
         let (mut arrived, mut answered) = self.words();
         let segment = self.segment;
         // The peer has what egress did not see, such as an answer while the flow was not measured.
-        let unseen = segment.acknowledgement.wrapping_sub(answered.next()) as i32;
+        let unseen = segment.acknowledgement().wrapping_sub(answered.next()) as i32;
         if segment.has(Tcp::ACK) && !(answered.is(Answered::KNOWN) && unseen <= 0) {
             if !arrived.is(Arrived::SYN) || answered.is(Answered::KNOWN) {
                 answered = answered
-                    .with_next(segment.acknowledgement)
+                    .with_next(segment.acknowledgement())
                     .with_requests(arrived.requests(), arrived.tail())
                     .with_carry(0);
             } else {
                 // It was agreed to where egress did not see it.
-                answered = answered.with_next(segment.acknowledgement);
+                answered = answered.with_next(segment.acknowledgement());
             }
             self.set.answered.0[self.way].store(answered.0);
         }
         let seen = if is_new { Some(0) } else { self.seen(&mut arrived) };
         if let Some(seen) = seen
-            && seen < segment.payload
+            && seen < segment.payload()
         {
             arrived = self.requests(arrived, answered, seen);
         }
@@ -167,7 +167,7 @@ impl<M: Meter> Flow<'_, M> {
     /// How many of the segment's first bytes had arrived before; none where all had.
     #[inline(always)]
     fn seen(&self, arrived: &mut Arrived) -> Option<u32> {
-        let Segment { sequence, payload, .. } = *self.segment;
+        let (sequence, payload) = (self.segment.sequence(), self.segment.payload());
         let end = sequence.wrapping_add(payload);
         let next = arrived.next();
         let before = next.wrapping_sub(sequence);
@@ -207,7 +207,7 @@ impl<M: Meter> Flow<'_, M> {
     /// The requests that begin in the bytes of the segment behind the first `seen`.
     #[inline(always)]
     fn requests(&self, arrived: Arrived, answered: Answered, seen: u32) -> Arrived {
-        let (at, length) = (self.segment.payload_at + seen, self.segment.payload - seen);
+        let (at, length) = (self.segment.payload_at() + seen, self.segment.payload() - seen);
         let waiting = arrived.waiting(answered);
         if arrived.is(Arrived::HTTP) && !answered.is(Answered::OPAQUE) {
             return self.http(arrived, answered, at, length);
@@ -266,7 +266,7 @@ impl<M: Meter> Flow<'_, M> {
     #[inline(always)]
     fn begin(&self, arrived: Arrived, answered: Answered, count: u16) -> Arrived {
         let requests = arrived.requests().wrapping_add(count);
-        let service = self.segment.service.slot();
+        let service = self.segment.service().slot();
         self.count(Exchange::Request, count as u32);
         let tail = arrived.tail();
         if arrived.batches_behind(answered.head()) >= FLOW_BATCHES as u32 {
@@ -283,8 +283,8 @@ impl<M: Meter> Flow<'_, M> {
     /// More of a request arrives.
     #[inline(always)]
     fn prolong(&self, arrived: Arrived, answered: Answered) -> Arrived {
-        if self.segment.service.is_since_last_byte() && arrived.waiting(answered) > 0 {
-            let batch = Batch::new(self.meter.clock(), arrived.requests(), self.segment.service.slot());
+        if self.segment.service().is_since_last_byte() && arrived.waiting(answered) > 0 {
+            let batch = Batch::new(self.meter.clock(), arrived.requests(), self.segment.service().slot());
             self.set_batch(arrived.tail().wrapping_sub(1), batch);
         }
         arrived
@@ -299,7 +299,7 @@ impl<M: Meter> Flow<'_, M> {
             return self.store(self.begin(arrived, answered, 1));
         }
         let batch = self.set.flows[self.way].batch(answered.head());
-        if batch.age(self.segment.now) <= LOST {
+        if batch.age(self.segment.now()) <= LOST {
             self.prolong(arrived, answered);
             return;
         }

@@ -11,9 +11,9 @@ use crate::walk::Tcp;
 
 /// Takes note of a segment or datagram that leaves.
 #[inline(always)]
-pub fn left<M: Meter>(meter: &M, segment: &Segment) {
-    let Some(set) = meter.flows(super::set_of(segment.flow)) else { return };
-    let place = meter.place(segment.flow, segment.now, false);
+pub fn left<M: Meter>(meter: &M, segment: &Segment<'_>) {
+    let set = meter.flows(super::set_of(segment.flow));
+    let place = meter.place(segment.flow, segment.now(), false);
     if place & NOWHERE != 0 {
         return;
     }
@@ -21,7 +21,7 @@ pub fn left<M: Meter>(meter: &M, segment: &Segment) {
     let words = (Arrived(set.arrived.0[way].load()), Answered(set.answered.0[way].load()));
     let (arrived, mut answered) = words;
     let flow = Flow { meter, set, way, segment };
-    if !segment.is_tcp {
+    if !segment.is_tcp() {
         if arrived.waiting(answered) > 0 {
             answered = flow.settle(answered, u16::MAX, true);
         }
@@ -30,10 +30,10 @@ pub fn left<M: Meter>(meter: &M, segment: &Segment) {
     } else if segment.agrees() {
         if arrived.is_connecting(answered) {
             flow.count(Exchange::SynAnswered, 1);
-            answered = answered.with_next(segment.sequence.wrapping_add(1));
+            answered = answered.with_next(segment.sequence().wrapping_add(1));
         }
     } else {
-        if segment.payload > 0 {
+        if segment.payload() > 0 {
             answered = flow.data(arrived, answered);
         }
         if segment.has(Tcp::FIN) {
@@ -50,18 +50,18 @@ struct Flow<'a, M> {
     meter: &'a M,
     set: &'a FlowSet,
     way: usize,
-    segment: &'a Segment,
+    segment: &'a Segment<'a>,
 }
 
 impl<M: Meter> Flow<'_, M> {
     #[inline(always)]
     fn count(&self, exchange: Exchange, times: u32) {
-        self.meter.count(self.segment.service.slot(), exchange, times);
+        self.meter.count(self.segment.service().slot(), exchange, times);
     }
 
     #[inline(always)]
     fn settle(&self, answered: Answered, count: u16, is_answered: bool) -> Answered {
-        let service = self.segment.service.slot();
+        let service = self.segment.service().slot();
         let ending = Ending { answered: answered.0, service, count, is_answered };
         Answered(self.meter.settle(self.segment.flow, self.way as u32, ending))
     }
@@ -90,7 +90,7 @@ impl<M: Meter> Flow<'_, M> {
     /// Data leaves: what of it did not leave before may be an answer.
     #[inline(always)]
     fn data(&self, arrived: Arrived, answered: Answered) -> Answered {
-        let Segment { sequence, payload, .. } = *self.segment;
+        let (sequence, payload) = (self.segment.sequence(), self.segment.payload());
         let (mut answered, mut seen) = (answered, 0);
         if answered.is(Answered::KNOWN) {
             let before = answered.next().wrapping_sub(sequence);
@@ -117,7 +117,7 @@ impl<M: Meter> Flow<'_, M> {
     /// The answers of HTTP/1 that begin in the bytes behind the first `seen`.
     #[inline(always)]
     fn http(&self, arrived: Arrived, answered: Answered, seen: u32) -> Answered {
-        let (at, length) = (self.segment.payload_at + seen, self.segment.payload - seen);
+        let (at, length) = (self.segment.payload_at() + seen, self.segment.payload() - seen);
         let waiting = arrived.waiting(answered);
         let head = self.meter.read(at, length);
         let begins = http::begins_answer(head, length);

@@ -24,7 +24,8 @@ pub use settle::{Ending, settle};
 
 use crate::abi::{Control, Exchange, FLOW_SETS, FlowSet, PortEntry};
 use crate::bucket::{Set, WAYS};
-use crate::walk::{Packet, Position, Tcp, Transport};
+use crate::room::Room;
+use crate::walk::Tcp;
 use words::{Answered, Arrived, Batch, Key};
 
 /// What the measurement asks of where it runs.
@@ -33,11 +34,11 @@ use words::{Answered, Arrived, Batch, Key};
 /// verified what comes next is verified once and not once for every way that leads there: the last two in calls of their own.
 pub trait Meter {
     /// Which flows are in a set of the table of flows, and when they were last heard of.
-    fn flow_keys(&self, set: u32) -> Option<&Set>;
+    fn flow_keys(&self, set: u32) -> &Set;
     /// What is known of the flows in a set.
-    fn flows(&self, set: u32) -> Option<&FlowSet>;
+    fn flows(&self, set: u32) -> &FlowSet;
     /// What the loop says.
-    fn control(&self) -> Option<&Control>;
+    fn control(&self) -> &Control;
     /// Nanoseconds of CLOCK_MONOTONIC, of the precise clock.
     fn clock(&self) -> u64;
     /// The eight bytes that begin `at` bytes into the frame, the first of them the lowest; zeros for those from the
@@ -57,53 +58,72 @@ pub trait Meter {
 }
 
 /// A segment or a datagram of a service that is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'r> {
     /// Keyed hash of the flow.
     pub flow: u64,
-    /// TCP's number of its first byte.
-    pub sequence: u32,
-    /// TCP's number of the byte that is expected next from the other side.
-    pub acknowledgement: u32,
-    /// Bytes that it carries.
-    pub payload: u32,
-    /// Where they begin in the frame.
-    pub payload_at: u32,
-    /// TCP's flags.
-    pub flags: u8,
-    /// Whether it is TCP; else it is UDP.
-    pub is_tcp: bool,
-    /// The service.
-    pub service: PortEntry,
-    /// Nanoseconds of CLOCK_MONOTONIC; the coarse clock will do.
-    pub now: u64,
+    /// What else is known of it.
+    pub room: &'r Room,
 }
 
-impl Segment {
-    /// A packet of a flow, which is TCP or UDP.
+impl Segment<'_> {
+    /// The service.
     #[inline(always)]
-    pub fn of(packet: &Packet, flow: u64, service: PortEntry, now: u64) -> Segment {
-        let Position { sequence, acknowledgement, payload_at } = packet.position;
-        let Transport { flags, payload, .. } = packet.transport;
-        let is_tcp = packet.transport.is_tcp();
-        Segment { flow, sequence, acknowledgement, payload, payload_at, flags, is_tcp, service, now }
+    const fn service(&self) -> PortEntry {
+        self.room.measured
+    }
+
+    /// Nanoseconds of CLOCK_MONOTONIC, of the clock that the policy chose.
+    #[inline(always)]
+    const fn now(&self) -> u64 {
+        self.room.now
+    }
+
+    /// TCP's number of its first byte.
+    #[inline(always)]
+    const fn sequence(&self) -> u32 {
+        self.room.packet.position.sequence
+    }
+
+    /// TCP's number of the byte that is expected next from the other side.
+    #[inline(always)]
+    const fn acknowledgement(&self) -> u32 {
+        self.room.packet.position.acknowledgement
+    }
+
+    /// Bytes that it carries.
+    #[inline(always)]
+    const fn payload(&self) -> u32 {
+        self.room.packet.transport.payload
+    }
+
+    /// Where they begin in the frame.
+    #[inline(always)]
+    const fn payload_at(&self) -> u32 {
+        self.room.packet.position.payload_at
+    }
+
+    /// Whether it is TCP; else it is UDP.
+    #[inline(always)]
+    const fn is_tcp(&self) -> bool {
+        self.room.packet.transport.is_tcp()
     }
 
     #[inline(always)]
     const fn has(&self, flags: u8) -> bool {
-        self.is_tcp && self.flags & flags != 0
+        self.is_tcp() && self.room.packet.transport.flags & flags != 0
     }
 
     /// Whether it asks for a connection.
     #[inline(always)]
     const fn opens(&self) -> bool {
-        self.is_tcp && self.flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN
+        self.is_tcp() && self.room.packet.transport.opens()
     }
 
     /// Whether it agrees to a connection.
     #[inline(always)]
     const fn agrees(&self) -> bool {
-        self.is_tcp && self.flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN | Tcp::ACK
+        self.is_tcp() && self.room.packet.transport.flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN | Tcp::ACK
     }
 }
 
@@ -147,6 +167,10 @@ pub struct Outstanding {
 /// Everything that is outstanding at `now`, in nanoseconds, in a set whose flows `keys` tells. A flow that was silent for as
 /// long as a place is kept for it (137 s where a request waits, 8.6 s where a connection does) is left out.
 pub fn outstanding(keys: &Set, set: &FlowSet, now: u64, mut each: impl FnMut(Outstanding)) {
+    // Most sets are empty, and whoever asks, asks for all of them at every turn.
+    if keys.0.iter().fold(0, |any, key| any | key.load()) == 0 {
+        return;
+    }
     for way in 0..WAYS {
         let key = Key(keys.0[way].load());
         if key.is_empty() {

@@ -32,7 +32,7 @@ pub(super) const NEW: u32 = 8;
 /// waits; then the way is given with the bit of 8. 16 where there is none.
 #[inline(always)]
 pub fn place<M: Meter>(meter: &M, flow: u64, now: u64, or_new: bool) -> u32 {
-    let Some(keys) = meter.flow_keys(set_of(flow)) else { return NOWHERE };
+    let keys = meter.flow_keys(set_of(flow));
     let key = Key::new(super::sample(flow), now);
     let mut way = 0;
     while way < WAYS {
@@ -53,7 +53,7 @@ pub fn place<M: Meter>(meter: &M, flow: u64, now: u64, or_new: bool) -> u32 {
 /// Takes a way for the flow with this key, of those that the `keys` of its set tell.
 #[inline(always)]
 fn claim<M: Meter>(meter: &M, flow: u64, keys: &Set, key: Key, now: u64) -> u32 {
-    let Some(set) = meter.flows(set_of(flow)) else { return NOWHERE };
+    let set = meter.flows(set_of(flow));
     let mut chosen = WAYS;
     let mut longest = 0;
     let mut way = 0;
@@ -86,7 +86,5 @@ fn claim<M: Meter>(meter: &M, flow: u64, keys: &Set, key: Key, now: u64) -> u32 
 /// Gives the flow's way back.
 #[inline(always)]
 pub(super) fn release<M: Meter>(meter: &M, flow: u64, way: usize) {
-    if let Some(keys) = meter.flow_keys(set_of(flow)) {
-        keys.0[way & (WAYS - 1)].store(0);
-    }
+    meter.flow_keys(set_of(flow)).0[way & (WAYS - 1)].store(0);
 }

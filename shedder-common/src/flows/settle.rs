@@ -44,7 +44,7 @@ impl Ending {
 #[inline(always)]
 pub fn settle<M: Meter>(meter: &M, flow: u64, way: u32, ending: Ending) -> u64 {
     let answered = Answered(ending.answered);
-    let Some(set) = meter.flows(super::set_of(flow)) else { return answered.0 };
+    let set = meter.flows(super::set_of(flow));
     let way = way as usize & (WAYS - 1);
     let waiting = Arrived(set.arrived.0[way].load()).waiting(answered);
     let mut left = if ending.count < waiting { ending.count } else { waiting };
@@ -73,10 +73,8 @@ pub fn settle<M: Meter>(meter: &M, flow: u64, way: u32, ending: Ending) -> u64 {
         }
         batches += 1;
     }
-    if late > 0
-        && let Some(control) = meter.control()
-    {
-        let word = &control.services[service & (MAX_SERVICES - 1)].late;
+    if late > 0 {
+        let word = &meter.control().services[service & (MAX_SERVICES - 1)].late;
         word.store(word.load().wrapping_add(late));
     }
     answered.with_requests(requests, head).0
@@ -85,7 +83,6 @@ pub fn settle<M: Meter>(meter: &M, flow: u64, way: u32, ending: Ending) -> u64 {
 /// After which delay an answer is late, in nanoseconds; none is where no reflex is armed.
 #[inline(always)]
 fn reflex<M: Meter>(meter: &M, service: usize) -> u64 {
-    let Some(control) = meter.control() else { return u64::MAX };
-    let word = ReflexWord(control.services[service & (MAX_SERVICES - 1)].reflex.load());
+    let word = ReflexWord(meter.control().services[service & (MAX_SERVICES - 1)].reflex.load());
     if word.is_armed() { word.delay() } else { u64::MAX }
 }

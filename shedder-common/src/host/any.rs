@@ -5,7 +5,6 @@ use crate::abi::{FLOW_SETS, FlowSet, Limits, Policy, PortEntry, Prefix4, Prefix6
 use crate::bucket::{Rate, Set};
 use crate::class::{Class, SHED_NOTHING};
 use crate::hash::HashKey;
-use crate::ladder::{egress, ingress};
 use crate::reason::Reason;
 use crate::walk::{Address, Walk, walk};
 use crate::words::{KillWord, OverrideWord, ReflexWord};
@@ -83,10 +82,10 @@ const EVERY_PACKET: u16 = 8080;
 /// A host on which all that a configuration can say is said of something.
 fn host(script: &mut Script<'_>) -> Host {
     let mut policy = Policy::zeroed();
-    policy.key = HashKey {
-        add: [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344],
-        multiply: [0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89],
-    };
+    policy.key = HashKey::new(
+        [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344],
+        [0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89],
+    );
     policy.flags = Policy::LIFELINES | u32::from(script.byte()) & (Policy::SERVICES | Policy::MEASURED);
     policy.posture = u32::from(script.byte() % 3);
     policy.default_class = Class::Normal as u32;
@@ -212,8 +211,7 @@ fn play(host: &Host, mut script: Script<'_>) {
             last = script.frame().to_vec();
         }
         let arrives = operation & 1 == 0;
-        let reason =
-            if arrives { ingress(host, &last[..], last.len()) } else { egress(host, &last[..], last.len()) };
+        let reason = if arrives { host.ingress(&last) } else { host.egress(&last) };
         judge(host, &last, arrives, reason);
     }
 }

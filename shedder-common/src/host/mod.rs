@@ -10,7 +10,9 @@ use crate::abi::{
 use crate::bucket::Set;
 use crate::class::PRIORITIES;
 use crate::flows::{self, CHUNK, Ending, Found, Meter, Scan, Segment, WINDOW};
-use crate::ladder::{Direction, Env, Rule, Table};
+use crate::ladder::{self, Direction, Env, Rule, Table};
+use crate::reason::Reason;
+use crate::room::Room;
 use crate::walk::Cursor;
 use bytemuck::Zeroable;
 use std::boxed::Box;
@@ -50,7 +52,8 @@ pub struct Host {
     pub flows: OnceCell<Vec<(Set, FlowSet)>>,
     /// By slot.
     pub measured: RefCell<Vec<Measured>>,
-    kept: Cell<Option<Segment>>,
+    /// As in the kernel, what was found of the packet before is still there.
+    room: RefCell<Room>,
 }
 
 impl Host {
@@ -80,14 +83,49 @@ impl Host {
             events: RefCell::default(),
             flows: OnceCell::new(),
             measured: RefCell::new(std::vec![Measured::zeroed(); policy.offered_none as usize + 1]),
-            kept: Cell::new(None),
+            room: RefCell::default(),
             policy,
         }
     }
 
+    /// The verdict on a frame that arrives, whose measurement is taken note of where it passes.
+    pub fn ingress(&self, frame: &[u8]) -> Reason {
+        self.judge(Direction::Ingress, frame)
+    }
+
+    /// The verdict on a frame that leaves, as on one that arrives.
+    pub fn egress(&self, frame: &[u8]) -> Reason {
+        self.judge(Direction::Egress, frame)
+    }
+
+    fn judge(&self, direction: Direction, frame: &[u8]) -> Reason {
+        let room = &mut *self.room.borrow_mut();
+        let length = |_| frame.len();
+        let reason = match direction {
+            Direction::Ingress => ladder::ingress(self, frame, length, room),
+            Direction::Egress => ladder::egress(self, frame, length, room),
+        };
+        if reason.passes()
+            && room.measured.is_service()
+            && let Some(segment) = ladder::measured(self, direction, room)
+        {
+            self.measure(direction, &segment, frame);
+        }
+        reason
+    }
+
+    /// Takes note of a segment of this frame.
+    pub fn measure(&self, direction: Direction, segment: &Segment<'_>, frame: &[u8]) {
+        let meter = Measuring { host: self, frame };
+        match direction {
+            Direction::Ingress => flows::arrived(&meter, segment),
+            Direction::Egress => flows::left(&meter, segment),
+        }
+    }
+
     /// The set of measured flows of this number: which they are, and what is known of them.
-    pub fn flow_set(&self, set: usize) -> Option<&(Set, FlowSet)> {
-        self.flows.get_or_init(|| (0..FLOW_SETS).map(|_| Default::default()).collect()).get(set)
+    pub fn flow_set(&self, set: usize) -> &(Set, FlowSet) {
+        &self.flows.get_or_init(|| (0..FLOW_SETS).map(|_| Default::default()).collect())[set]
     }
 }
 
@@ -98,16 +136,16 @@ struct Measuring<'a, C> {
 }
 
 impl<C: Cursor> Meter for Measuring<'_, C> {
-    fn flow_keys(&self, set: u32) -> Option<&Set> {
-        self.host.flow_set(set as usize).map(|(keys, _)| keys)
+    fn flow_keys(&self, set: u32) -> &Set {
+        &self.host.flow_set(set as usize).0
     }
 
-    fn flows(&self, set: u32) -> Option<&FlowSet> {
-        self.host.flow_set(set as usize).map(|(_, flows)| flows)
+    fn flows(&self, set: u32) -> &FlowSet {
+        &self.host.flow_set(set as usize).1
     }
 
-    fn control(&self) -> Option<&Control> {
-        Some(&self.host.control)
+    fn control(&self) -> &Control {
+        &self.host.control
     }
 
     fn clock(&self) -> u64 {
@@ -165,28 +203,28 @@ impl Env for Host {
         self.now.get()
     }
 
-    fn kills(&self) -> Option<&Kills> {
-        Some(&self.kills)
+    fn kills(&self) -> &Kills {
+        &self.kills
     }
 
-    fn control(&self) -> Option<&Control> {
-        Some(&self.control)
+    fn control(&self) -> &Control {
+        &self.control
     }
 
-    fn buckets(&self, table: Table, set: u32) -> Option<&Set> {
-        self.buckets[table as usize].get(set as usize)
+    fn buckets(&self, table: Table, set: u32) -> &Set {
+        &self.buckets[table as usize][set as usize]
     }
 
-    fn shared(&self) -> Option<&Shared> {
-        Some(&self.shared)
+    fn shared(&self) -> &Shared {
+        &self.shared
     }
 
-    fn proven(&self, set: u32) -> Option<&Set> {
-        self.proven.get(set as usize)
+    fn proven(&self, set: u32) -> &Set {
+        &self.proven[set as usize]
     }
 
-    fn udp_flows(&self, set: u32) -> Option<&Set> {
-        self.udp_flows.get(set as usize)
+    fn udp_flows(&self, set: u32) -> &Set {
+        &self.udp_flows[set as usize]
     }
 
     type Entry<'e> = &'e PrefixPolicy;
@@ -203,12 +241,12 @@ impl Env for Host {
         Some(entry)
     }
 
-    fn tcp_service(&self, port: u16) -> Option<PortEntry> {
-        Some(PortEntry(self.ports.tcp[port as usize]))
+    fn tcp_service(&self, port: u16) -> PortEntry {
+        PortEntry(self.ports.tcp[port as usize])
     }
 
-    fn udp_service(&self, port: u16) -> Option<PortEntry> {
-        Some(PortEntry(self.ports.udp[port as usize]))
+    fn udp_service(&self, port: u16) -> PortEntry {
+        PortEntry(self.ports.udp[port as usize])
     }
 
     fn count_offered(&self, slot: u32, priority: u32) {
@@ -221,21 +259,7 @@ impl Env for Host {
         self.events.borrow_mut()[event as usize] += 1;
     }
 
-    fn forget(&self) -> bool {
-        self.kept.set(None);
-        true
-    }
-
-    fn keep(&self, segment: &Segment) {
-        self.kept.set(Some(*segment));
-    }
-
-    fn measure<C: Cursor>(&self, direction: Direction, frame: C) {
-        let Some(segment) = self.kept.take() else { return };
-        let meter = Measuring { host: self, frame };
-        match direction {
-            Direction::Ingress => flows::arrived(&meter, &segment),
-            Direction::Egress => flows::left(&meter, &segment),
-        }
+    fn settled<'r>(&self, room: &'r mut Room) -> &'r mut Room {
+        room
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{ACK, Bench, FIN, FLOW, RST, SYN};
 use shedder_common::ladder::Direction::{self, Egress, Ingress};
+use shedder_common::walk::Protocol;
 use std::cell::Cell;
 
 /// A connection whose segments are delivered to a bench.
@@ -29,12 +30,12 @@ impl<'a> Connection<'a> {
 
     /// Delivers one segment as it is.
     pub(crate) fn deliver(&self, direction: Direction, sequence: u32, flags: u8, bytes: &[u8]) {
-        let mut segment = self.bench.segment(self.flow, true);
-        segment.sequence = sequence;
-        segment.acknowledgement = self.sent[1 - direction as usize].get();
-        segment.payload = bytes.len() as u32;
-        segment.flags = flags;
-        self.bench.measure(direction, segment, bytes);
+        let mut room = self.bench.room(Protocol::Tcp);
+        room.packet.position.sequence = sequence;
+        room.packet.position.acknowledgement = self.sent[1 - direction as usize].get();
+        room.packet.transport.payload = bytes.len() as u32;
+        room.packet.transport.flags = flags;
+        self.bench.measure(direction, self.flow, &room, bytes);
     }
 
     /// The peer asks for it.

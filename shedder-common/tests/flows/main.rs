@@ -9,8 +9,9 @@ use shedder_common::abi::{EXCHANGES, Exchange, FLOW_SETS, Measured, Policy, Port
 use shedder_common::flows::{Outstanding, Segment, outstanding};
 use shedder_common::histogram::bucket;
 use shedder_common::host::Host;
-use shedder_common::ladder::{Direction, Env};
-use shedder_common::walk::Tcp;
+use shedder_common::ladder::Direction;
+use shedder_common::room::Room;
+use shedder_common::walk::{Protocol, Tcp};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
@@ -43,28 +44,21 @@ impl Bench {
         self.host.now.set(self.now() + time);
     }
 
-    fn measure(&self, direction: Direction, segment: Segment, bytes: &[u8]) {
-        self.host.keep(&segment);
-        self.host.measure(direction, bytes);
+    fn measure(&self, direction: Direction, flow: u64, room: &Room, bytes: &[u8]) {
+        self.host.measure(direction, &Segment { flow, room }, bytes);
     }
 
-    fn segment(&self, flow: u64, is_tcp: bool) -> Segment {
-        Segment {
-            flow,
-            sequence: 0,
-            acknowledgement: 0,
-            payload: 0,
-            payload_at: 0,
-            flags: 0,
-            is_tcp,
-            service: PortEntry::new(SLOT as u8, 2, false).measured(self.since_last_byte),
-            now: self.now(),
-        }
+    /// What is known of a packet that carries nothing.
+    fn room(&self, protocol: Protocol) -> Room {
+        let mut room = Room { now: self.now(), ..Room::default() };
+        room.measured = PortEntry::new(SLOT as u8, 2, false).measured(self.since_last_byte);
+        room.packet.transport.protocol = protocol;
+        room
     }
 
     /// A datagram of one flow.
     fn datagram(&self, direction: Direction) {
-        self.measure(direction, self.segment(FLOW, false), b"");
+        self.measure(direction, FLOW, &self.room(Protocol::Udp), b"");
     }
 
     /// What was measured.
@@ -80,7 +74,7 @@ impl Bench {
     fn outstanding(&self) -> Vec<Outstanding> {
         let mut all = Vec::new();
         for set in 0..FLOW_SETS {
-            let (keys, flows) = self.host.flow_set(set).unwrap();
+            let (keys, flows) = self.host.flow_set(set);
             outstanding(keys, flows, self.now(), |one| all.push(one));
         }
         all

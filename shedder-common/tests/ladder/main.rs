@@ -10,7 +10,6 @@ use shedder_common::class::Class;
 use shedder_common::hash::HashKey;
 use shedder_common::host::Host;
 use shedder_common::host::frames::{Frame, Network, Segment};
-use shedder_common::ladder::{egress, ingress};
 use shedder_common::reason::Reason;
 use shedder_common::walk::{Address, Tcp};
 
@@ -29,10 +28,10 @@ fn cases(cases: u32) -> ProptestConfig {
 /// A policy that limits nothing and has one service, on `PORT` of TCP and UDP.
 fn host() -> Host {
     let mut policy: Policy = bytemuck::Zeroable::zeroed();
-    policy.key = HashKey {
-        add: [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344],
-        multiply: [0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89],
-    };
+    policy.key = HashKey::new(
+        [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344],
+        [0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89],
+    );
     policy.flags = Policy::SERVICES;
     policy.interface = 2;
     policy.default_class = Class::Normal as u32;
@@ -119,11 +118,11 @@ fn neighbour() -> Vec<u8> {
 }
 
 fn comes(host: &Host, frame: &[u8]) -> Reason {
-    ingress(host, frame, frame.len())
+    host.ingress(frame)
 }
 
 fn leaves(host: &Host, frame: &[u8]) -> Reason {
-    egress(host, frame, frame.len())
+    host.egress(frame)
 }
 
 fn offered(host: &Host, slot: usize) -> u32 {

@@ -277,9 +277,7 @@ impl Datapath {
         generation.fill()?;
         fault::point()?;
         let state = self.finish_maps(key)?;
-        for (_, programs) in &mut loaded {
-            programs.shake_hands()?;
-        }
+        loaded.iter().try_for_each(|(_, programs)| programs.shake_hands())?;
 
         let mut undo = Vec::new();
         let held = loaded.iter_mut().try_for_each(|(target, programs)| {
@@ -452,7 +450,7 @@ fn new_key() -> Result<HashKey> {
     if filled != size_of::<HashKey>() as isize {
         bail!("the kernel gave no random bytes: {}", std::io::Error::last_os_error());
     }
-    Ok(key)
+    Ok(HashKey::new(key.add, key.multiply))
 }
 
 /// Gives each interface a slot: the one in which it is held, whatever it was called then, else the one of its name, else
@@ -641,7 +639,7 @@ fn hold(
     let [ingress, egress] = Way::BOTH.map(|way| pins.link(way, target.slot));
     let found = netlink::xdp_on(target.index).context("cannot ask for the XDP program that is there")?;
     let link = Hold::by_link(&ingress, target.index)?;
-    let program = programs.ingress()?;
+    let program = &mut programs.ingress;
     entry.programs[0] = program_id(program.fd()?)?;
     match (link, found) {
         (Some(link), Some(found)) if link.program()? == found.id => {
@@ -669,7 +667,7 @@ fn hold(
         }
     }
 
-    let program = programs.egress()?;
+    let program = &mut programs.egress;
     entry.programs[1] = program_id(program.fd()?)?;
     let first = pins.first_link(target.slot);
     // Of a run that died: ours is in force without it.

@@ -1,25 +1,21 @@
 //! Loading one generation: the programs of every interface, and the maps of policy that they share.
 
 use super::fault;
+use super::object::{Object, Plan, Refused};
 use super::pins::{Pins, Way, remove_pin};
 use super::policy::{Compiled, MEMORY_SETS};
-use super::sys::{self, MapShape};
+use super::sys;
 use crate::config::Protocol;
-use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, Map, MapData};
-use aya::programs::{ProgramError, ProgramType, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use aya::programs::{ProgramError, ProgramType, SchedClassifier, Xdp};
 use aya::sys::{BpfHelper, is_helper_supported};
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use aya_log::EbpfLogger;
 use aya_obj::programs::XdpAttachType;
 use bytemuck::Zeroable;
 use shedder_common::abi::{Policy, Ports, maps};
+use shedder_common::bucket::Set;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::thread;
-
-/// The programs, compiled by the build script.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shedder-ebpf"));
 
 /// The oldest kernel on which the programs are known to run.
 const OLDEST: &str = "Linux 6.1";
@@ -59,12 +55,12 @@ fn form_for(policy: &Policy) -> &'static str {
     FORMS.iter().find(|(_, flags)| policy.flags & !flags == 0).map_or("", |(form, _)| form)
 }
 
-/// The programs of one interface.
-pub(super) enum Programs {
-    /// Just now, with all that they need, in this form.
-    Loaded(Ebpf, &'static str),
-    /// Earlier, and pinned since.
-    Pinned(Box<(Xdp, SchedClassifier)>),
+/// The programs of one interface, which are pinned.
+pub(super) struct Programs {
+    pub(super) ingress: Xdp,
+    pub(super) egress: SchedClassifier,
+    /// What they were loaded from, where they were just now.
+    object: Option<Object>,
 }
 
 impl Programs {
@@ -74,55 +70,25 @@ impl Programs {
         let open = || -> Result<_, ProgramError> {
             Ok((Xdp::from_pin(ingress, XdpAttachType::Interface)?, SchedClassifier::from_pin(egress)?))
         };
-        let programs = open().context("cannot open the programs that are pinned")?;
-        Ok(Programs::Pinned(Box::new(programs)))
+        let (ingress, egress) = open().context("cannot open the programs that are pinned")?;
+        Ok(Programs { ingress, egress, object: None })
     }
 
-    pub(super) fn ingress(&mut self) -> Result<&mut Xdp> {
-        match self {
-            Programs::Loaded(object, form) => Ok(object
-                .program_mut(&format!("shedder_ingress{form}"))
-                .context("the object has no ingress program")?
-                .try_into()?),
-            Programs::Pinned(programs) => Ok(&mut programs.0),
-        }
-    }
-
-    pub(super) fn egress(&mut self) -> Result<&mut SchedClassifier> {
-        match self {
-            Programs::Loaded(object, form) => Ok(object
-                .program_mut(&format!("shedder_egress{form}"))
-                .context("the object has no egress program")?
-                .try_into()?),
-            Programs::Pinned(programs) => Ok(&mut programs.1),
-        }
-    }
-}
-
-impl Programs {
-    /// Asks the loaded object itself whether its programs, its policy and the maps it was given are of one ABI. What it
-    /// says goes to the log.
+    /// Asks the loaded object itself whether its programs, its policy and the maps it was given are of one ABI.
     ///
     /// # Errors
     /// Where they are not, or the kernel cannot run it.
-    pub(super) fn shake_hands(&mut self) -> Result<()> {
+    pub(super) fn shake_hands(&self) -> Result<()> {
         const SHORTEST_FRAME: [u8; 14] = [0; 14];
-        // Those that are pinned are in force, and so of one ABI with their maps.
-        let Programs::Loaded(object, _) = self else { return Ok(()) };
-        let mut logger = EbpfLogger::init(object).context("cannot read what the programs log")?;
-        let handshake: &mut Xdp =
-            object.program_mut("shedder_handshake").context("the object has no handshake")?.try_into()?;
-        undisturbed(|| handshake.load().map_err(anyhow::Error::from))?;
-        let options = TestRunOptions { data_in: Some(&SHORTEST_FRAME), ..TestRunOptions::default() };
+        // Those that were pinned before are in force, and so of one ABI with their maps.
+        let Some(object) = &self.object else { return Ok(()) };
+        let handshake = object.load("shedder_handshake").map_err(explain)?;
         let answer =
-            handshake.test_run(options).context("the kernel does not run the handshake")?.return_value;
-        logger.flush();
-        handshake.unload().context("cannot unload the handshake")?;
-        if answer != XDP_PASS {
-            bail!(
-                "the programs and the maps under the pins are of different builds: run `shedder detach`, then attach again"
-            );
-        }
+            sys::run(handshake.as_fd(), &SHORTEST_FRAME).context("the kernel does not run the handshake")?;
+        ensure!(
+            answer == XDP_PASS,
+            "the programs and the maps under the pins are of different builds: run `shedder detach`, then attach again"
+        );
         Ok(())
     }
 }
@@ -152,11 +118,12 @@ impl Generation<'_> {
         for (name, entries) in self.sizes().into_iter().filter(|(name, _)| maps::STATE.contains(name)) {
             let pin = self.pins.map(name);
             let Ok(map) = sys::get_pinned(&pin) else { continue };
-            let MapShape { max_entries, .. } = sys::map_shape(map.as_fd())?;
-            if max_entries != entries {
+            let shape = sys::map_shape(map.as_fd())?;
+            let has = shape.value_size as usize * shape.max_entries as usize / size_of::<Set>();
+            if has != entries as usize {
                 tracing::info!(
                     map = name,
-                    from = max_entries,
+                    from = has,
                     to = entries,
                     "a table changes its size and begins empty"
                 );
@@ -171,42 +138,32 @@ impl Generation<'_> {
     pub(super) fn load(&self, slot: usize) -> Result<Programs> {
         let mut policy = self.compiled.policy;
         policy.interface = slot as u32;
-        let mut loader = EbpfLoader::new();
-        // Without any level the kernel refuses the buffer that aya gives it after a refusal, and that error hides the
-        // first. This one says why a program is refused, and nothing of each instruction.
-        loader.verifier_log_level(VerifierLogLevel::STATS);
-        loader.override_global("POLICY", bytemuck::bytes_of(&policy), true);
-        for name in maps::STATE {
-            loader.map_pin_path(name, self.pins.map(name));
-        }
-        for name in maps::POLICY {
-            loader.map_pin_path(name, self.pins.policy_map(self.number, name));
-        }
-        for (name, entries) in self.sizes() {
-            loader.map_max_entries(name, entries);
-        }
         fault::point()?;
-        let mut object = loader.load(OBJECT).map_err(explain)?;
+        let plan = |name: &str| Plan {
+            pin: if maps::STATE.contains(&name) {
+                Some(self.pins.map(name))
+            } else if maps::POLICY.contains(&name) {
+                Some(self.pins.policy_map(self.number, name))
+            } else {
+                None
+            },
+            entries: self.sizes().into_iter().find(|(sized, _)| *sized == name).map(|(_, entries)| entries),
+        };
+        let object = Object::open(&policy, plan).map_err(explain)?;
         let form = form_for(&policy);
-        verify(&mut object, form)?;
-        let mut programs = Programs::Loaded(object, form);
-        let path = |way| self.pins.program(self.number, way, slot);
-        fault::point()?;
-        programs.ingress()?.pin(path(Way::Ingress)).context("cannot pin the ingress program")?;
-        fault::point()?;
-        programs.egress()?.pin(path(Way::Egress)).context("cannot pin the egress program")?;
-        Ok(programs)
+        let [ingress, egress] = verify(&object, form)?;
+        let pin = |way, program: &OwnedFd| -> Result<()> {
+            let path = self.pins.program(self.number, way, slot);
+            sys::pin(program.as_fd(), &path).with_context(|| format!("cannot pin {}", path.display()))
+        };
+        pin(Way::Ingress, &ingress)?;
+        pin(Way::Egress, &egress)?;
+        tracing::debug!(slot, form, flags = policy.flags, "loaded");
+        Ok(Programs { object: Some(object), ..Programs::pinned(self.pins, self.number, slot)? })
     }
 
     /// Fills the maps of policy. Done before any program that reads them is attached.
     pub(super) fn fill(&self) -> Result<()> {
-        let open = |name| -> Result<MapData> {
-            MapData::from_pin(self.pins.policy_map(self.number, name))
-                .with_context(|| format!("cannot open the map {name}"))
-        };
-        fill_array(open(maps::PREFIXES4)?, &self.compiled.prefixes4).context("cannot write IPv4 prefixes")?;
-        fill_array(open(maps::PREFIXES6)?, &self.compiled.prefixes6).context("cannot write IPv6 prefixes")?;
-        fill_array(open(maps::RULES)?, &self.compiled.rules).context("cannot write rules")?;
         let mut ports = Box::new(Ports::zeroed());
         for (protocol, port, entry) in &self.compiled.ports {
             let table = match protocol {
@@ -215,26 +172,24 @@ impl Generation<'_> {
             };
             table[*port as usize] = entry.0;
         }
-        fill_array(open(maps::PORTS)?, std::slice::from_ref(&*ports))
-            .context("cannot write the table of ports")
+        self.fill_table(maps::PREFIXES4, &self.compiled.prefixes4)?;
+        self.fill_table(maps::PREFIXES6, &self.compiled.prefixes6)?;
+        self.fill_table(maps::RULES, &self.compiled.rules)?;
+        self.fill_table(maps::PORTS, std::slice::from_ref(&*ports))
     }
-}
 
-/// A value of a map, in a form that aya takes.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Value<T>(T);
-
-// SAFETY: `bytemuck::Pod` asks for more than `aya::Pod` does.
-unsafe impl<T: bytemuck::Pod> aya::Pod for Value<T> {}
-
-/// Writes all entries of an array map.
-fn fill_array<T: bytemuck::Pod>(map: MapData, entries: &[T]) -> Result<()> {
-    let mut map = Array::try_from(Map::Array(map))?;
-    for (index, entry) in (0..).zip(entries) {
-        map.set(index, Value(*entry), 0)?;
+    /// Writes all entries of a table.
+    fn fill_table<T: bytemuck::Pod>(&self, name: &str, entries: &[T]) -> Result<()> {
+        let path = self.pins.policy_map(self.number, name);
+        let map =
+            sys::get_pinned(&path).with_context(|| format!("cannot open the map {}", path.display()))?;
+        let shape = sys::map_shape(map.as_fd())?;
+        let entries: &[u8] = bytemuck::cast_slice(entries);
+        ensure!(shape.value_size as usize == entries.len(), "the map {} has another size", path.display());
+        // SAFETY: as long as the map's value, by the comparison.
+        unsafe { sys::write_entry(map.as_fd(), 0, entries) }
+            .with_context(|| format!("cannot write the map {}", path.display()))
     }
-    Ok(())
 }
 
 /// Looks for the youngest thing that the programs need of the kernel, before anything is changed. A kernel older than
@@ -259,41 +214,17 @@ fn judge_kernel(has_buff_len: bool, release: &str) -> Result<()> {
 }
 
 /// Loads both programs of a form, side by side: the verifier takes some tenths of a second for each.
-fn verify(object: &mut Ebpf, form: &str) -> Result<()> {
-    let (mut ingress, mut egress) = (None::<&mut Xdp>, None::<&mut SchedClassifier>);
-    for (name, program) in object.programs_mut() {
-        match name.strip_suffix(form) {
-            Some("shedder_ingress") => ingress = Some(program.try_into()?),
-            Some("shedder_egress") => egress = Some(program.try_into()?),
-            _ => {}
-        }
-    }
-    let ingress = ingress.context("the object has no ingress program")?;
-    let egress = egress.context("the object has no egress program")?;
+fn verify(object: &Object, form: &str) -> Result<[OwnedFd; 2]> {
+    let load = |program| object.load(&format!("{program}{form}")).map_err(explain);
     thread::scope(|scope| {
         let other = thread::Builder::new()
             .name("verifier".into())
-            .spawn_scoped(scope, || undisturbed(|| egress.load().map_err(anyhow::Error::from)));
-        let other = other.context("cannot start a thread to load a program")?;
-        undisturbed(|| ingress.load().map_err(anyhow::Error::from))?;
-        other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .spawn_scoped(scope, || load("shedder_egress"))
+            .context("cannot start a thread to load a program")?;
+        let ingress = load("shedder_ingress")?;
+        let egress = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok([ingress, egress])
     })
-}
-
-/// Loads a program, again where the verifier gave up because this process was stopped or traced meanwhile.
-fn undisturbed(mut load: impl FnMut() -> Result<()>) -> Result<()> {
-    const ATTEMPTS: usize = 10;
-    let mut load = || load().map_err(|error| error.downcast::<ProgramError>());
-    for _ in 1..ATTEMPTS {
-        match load() {
-            Err(Ok(error))
-                if io_error_of(&error).and_then(|error| error.raw_os_error()) == Some(libc::EAGAIN) => {}
-            Err(Ok(error)) => return Err(explain(error.into())),
-            Err(Err(other)) => return Err(other),
-            Ok(()) => return Ok(()),
-        }
-    }
-    load().map_err(|error| error.map_or_else(|other| other, |error| explain(error.into())))
 }
 
 fn kernel_release() -> String {
@@ -301,23 +232,23 @@ fn kernel_release() -> String {
     release.unwrap_or_else(|_| "unknown".into())
 }
 
-/// What is missing, and how to get it, where the kernel refuses to load.
-fn explain(error: aya::EbpfError) -> anyhow::Error {
+/// What is missing, and how to get it, where it is the kernel that refuses to load.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    let Some(refusal) = io_error_of(error.as_ref()).map(std::io::Error::raw_os_error) else { return error };
     let kernel = kernel_release();
-    if let aya::EbpfError::ProgramError(ProgramError::LoadError { io_error, verifier_log }) = &error
-        && !matches!(io_error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM))
+    if let Some(Refused { error, log, .. }) = error.downcast_ref()
+        && !matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM))
     {
         // The verifier gives its reason at the end of what may be thousands of lines.
-        let log = verifier_log.to_string();
         let reason: Vec<&str> = log.lines().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
         return anyhow!(
-            "the verifier of this kernel ({kernel}) refused the program ({io_error}): {OLDEST} or later is needed; on \
+            "the verifier of this kernel ({kernel}) refused the program ({error}): {OLDEST} or later is needed; on \
              such a kernel this is a defect of shedder, to be reported with these lines:\n{}",
             reason.join("\n")
         );
     }
     let needs;
-    let hint = match io_error_of(&error).and_then(|error| error.raw_os_error()) {
+    let hint = match refusal {
         Some(libc::EPERM | libc::EACCES) => {
             needs = format!("this needs {}", sys::PRIVILEGES);
             &needs
@@ -333,7 +264,7 @@ fn explain(error: aya::EbpfError) -> anyhow::Error {
             &needs
         }
     };
-    anyhow!(error).context(format!("the kernel ({kernel}) refused to load the programs: {hint}"))
+    error.context(format!("the kernel ({kernel}) refused to load the programs: {hint}"))
 }
 
 /// The system's error at the end of a chain of causes.
@@ -367,12 +298,14 @@ mod tests {
         assert!(judge_kernel(true, "5.14.0-611.el9").is_ok());
     }
 
+    fn refused(errno: i32, log: &str) -> Refused {
+        let error = std::io::Error::from_raw_os_error(errno);
+        Refused { program: "shedder_ingress".into(), error, log: log.into() }
+    }
+
     #[test]
     fn a_program_that_the_verifier_refuses_is_a_defect_where_the_kernel_is_new_enough() {
-        let refused = ProgramError::LoadError {
-            io_error: std::io::Error::from_raw_os_error(libc::EINVAL),
-            verifier_log: aya_obj::VerifierLog::new("first\nR1 invalid mem access".into()),
-        };
+        let refused = refused(libc::EINVAL, "first\nR1 invalid mem access");
         let said = explain(refused.into()).to_string();
         for part in [kernel_release().as_str(), OLDEST, "R1 invalid mem access"] {
             assert!(said.contains(part), "{said}");
@@ -392,10 +325,7 @@ mod tests {
 
     #[test]
     fn a_program_that_finds_no_memory_is_no_defect() {
-        let refused = ProgramError::LoadError {
-            io_error: std::io::Error::from_raw_os_error(libc::ENOMEM),
-            verifier_log: aya_obj::VerifierLog::new(String::new()),
-        };
+        let refused = refused(libc::ENOMEM, "");
         let said = format!("{:#}", explain(refused.into()));
         assert!(said.contains("raise the memory limit") && !said.contains("defect"), "{said}");
     }

@@ -1,4 +1,4 @@
-//! A pinned array map, seen as memory: reads and writes without system calls.
+//! A pinned table, seen as memory: reads and writes without system calls.
 
 use super::sys;
 use anyhow::{Context, Result, bail};
@@ -8,7 +8,7 @@ use std::mem::{align_of, size_of};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// An array map of `T` in this process's memory.
+/// A table of `T` in this process's memory: an array map of one value, in which the entries lie side by side.
 ///
 /// The kernel and other processes write to it meanwhile. What is shared so is either made of
 /// [`Word`](shedder_common::word::Word)s, to which a reference may be had, or is copied out whole.
@@ -37,29 +37,28 @@ unsafe impl Words for shedder_common::bucket::Set {}
 unsafe impl Words for shedder_common::abi::FlowSet {}
 
 impl<T> Mapped<T> {
-    /// Maps the pinned map at `path`, whose values must have the size of `T`.
+    /// Maps the pinned map at `path`, whose value must be one or more of `T`.
     pub(super) fn open(path: &Path) -> Result<Mapped<T>> {
         let map = sys::get_pinned(path)
             .with_context(|| format!("cannot open the pinned map {}", path.display()))?;
         let shape = sys::map_shape(map.as_fd())?;
-        if shape.value_size as usize != size_of::<T>() {
+        let bytes = shape.value_size as usize;
+        if shape.max_entries != 1 || !bytes.is_multiple_of(size_of::<T>()) {
             bail!(
-                "the map {} has values of {} bytes where this build has {}: it was made by another build; run that \
-                 build's `shedder detach`, then attach again",
+                "the map {} has {} values of {} bytes where this build has one, a multiple of {}: it was made by another \
+                 build; run that build's `shedder detach`, then attach again",
                 path.display(),
-                shape.value_size,
+                shape.max_entries,
+                bytes,
                 size_of::<T>()
             );
         }
-        let entries = shape.max_entries as usize;
-        let memory = MmapOptions::new().len(entries * Self::STRIDE).map_raw(&map).with_context(|| {
+        let entries = bytes / size_of::<T>();
+        let memory = MmapOptions::new().len(bytes).map_raw(&map).with_context(|| {
             format!("cannot map {} into memory: is the bpffs mounted read-only?", path.display())
         })?;
         Ok(Mapped { memory, entries, id: shape.id, map, of: PhantomData })
     }
-
-    /// Array maps lay out their values in steps of eight bytes.
-    const STRIDE: usize = size_of::<T>().next_multiple_of(8);
 
     /// The kernel's id of the map.
     pub(super) fn id(&self) -> u32 {
@@ -71,16 +70,16 @@ impl<T> Mapped<T> {
         self.map.as_fd()
     }
 
-    /// How many entries the map has.
+    /// How many entries the table has.
     pub(super) fn len(&self) -> usize {
         self.entries
     }
 
     fn at(&self, index: usize) -> *mut T {
-        assert!(index < self.entries, "entry {index} of a map of {}", self.entries);
+        assert!(index < self.entries, "entry {index} of a table of {}", self.entries);
         const { assert!(align_of::<T>() <= 4096) };
         // SAFETY: the offset lies inside the mapping, by the assertion.
-        unsafe { self.memory.as_mut_ptr().add(index * Self::STRIDE).cast() }
+        unsafe { self.memory.as_mut_ptr().cast::<T>().add(index) }
     }
 }
 

@@ -9,6 +9,7 @@ mod load;
 mod mapped;
 mod measured;
 mod netlink;
+mod object;
 mod per_cpu;
 mod pins;
 mod policy;

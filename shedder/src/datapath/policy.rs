@@ -89,7 +89,7 @@ pub(super) fn compile(config: &Config, slots: &[u8], key: HashKey, tick: Duratio
     let (prefix_hash4, prefixes4) = prefixes::table(&keys4, 1);
     let (prefix_hash6, prefixes6) = prefixes::table(&keys6, 1 + keys4.len() as u32);
     let everybody = PrefixPolicy { limits: default_limits, ..PrefixPolicy::default() };
-    let rules = [everybody].into_iter().chain(rules4).chain(rules6).collect();
+    let rules: Vec<_> = [everybody].into_iter().chain(rules4).chain(rules6).collect();
     let ports = config.services.iter().zip(slots).map(|(service, &slot)| {
         let entry = PortEntry::new(slot, service.class as u8, service.shed == Shed::Packets);
         let entry = match service.signal {
@@ -118,6 +118,7 @@ pub(super) fn compile(config: &Config, slots: &[u8], key: HashKey, tick: Duratio
             length_count6,
             lengths4,
             lengths6,
+            rules: rules.len() as u64,
             prefix_hash4,
             prefix_hash6,
             offered_none,

@@ -12,7 +12,7 @@ use crate::config::Posture;
 use anyhow::{Context, Result, bail};
 use shedder_common::abi::{
     ABI_VERSION, Cell, Control, Interface, InterfaceCounters, Kills, MAGIC, MAX_INTERFACES, MAX_SERVICES,
-    Meta, NAME_LEN, Offered, Policy, Service, maps,
+    Meta, NAME_LEN, OfInterface, Offered, Policy, Service, maps,
 };
 use shedder_common::bucket::{self, Set};
 use shedder_common::class::{Cutoff, PRIORITIES};
@@ -107,7 +107,7 @@ pub struct State {
     control: Mapped<Control>,
     interfaces: Mapped<Interface>,
     services: Mapped<Service>,
-    counters: PerCpu<InterfaceCounters>,
+    counters: PerCpu<OfInterface>,
 }
 
 impl State {
@@ -175,9 +175,11 @@ impl State {
 
     /// Whether these maps are what is pinned, and every other map is pinned that belongs to them.
     pub(super) fn is_pinned(&self) -> bool {
+        let own = self.maps();
+        let is_own = |name: &&&str| own.iter().any(|(known, ..)| known == *name);
         let is_there = |name: &&str| self.pins.map(name).exists();
-        self.maps().into_iter().all(|(name, id, _)| self.is_pinned_as(name, id))
-            && maps::STATE.iter().all(is_there)
+        own.iter().all(|(name, id, _)| self.is_pinned_as(name, *id))
+            && maps::STATE.iter().filter(|name| !is_own(name)).all(is_there)
             && self.pins.policy_map(self.meta.read(0).generation, maps::OFFERED).exists()
     }
 
@@ -455,7 +457,7 @@ impl OfferedWork {
     }
 }
 
-fn add(mut sum: InterfaceCounters, cpu: &InterfaceCounters) -> InterfaceCounters {
+fn add(mut sum: InterfaceCounters, OfInterface { counters: cpu, .. }: &OfInterface) -> InterfaceCounters {
     let add_cells = |sum: &mut [Cell], cells: &[Cell]| {
         for (sum, cell) in sum.iter_mut().zip(cells) {
             sum.packets += cell.packets;

@@ -2,9 +2,10 @@
 
 use super::fault;
 use aya_obj::generated::{
-    XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info,
-    bpf_map_type, bpf_prog_info,
+    BPF_F_XDP_HAS_FRAGS, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type, bpf_attr, bpf_cmd,
+    bpf_link_info, bpf_map_info, bpf_map_type, bpf_prog_info, bpf_prog_type,
 };
+use aya_obj::{Function, Program, ProgramSection};
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -80,6 +81,104 @@ pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     let mut attr = zeroed_attr();
     attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
     bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)
+}
+
+/// Loads the description of programs that tools read.
+pub(super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_7.btf = btf.as_ptr() as u64;
+    attr.__bindgen_anon_7.btf_size = btf.len() as u32;
+    bpf(bpf_cmd::BPF_BTF_LOAD, &mut attr).map(owned)
+}
+
+/// Loads a program. Where the kernel does not take it, what the verifier said is there as well.
+pub(super) fn load_program(
+    name: &str,
+    program: &Program,
+    function: &Function,
+    btf: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, (io::Error, String)> {
+    // The verifier's last words, and how far it came: not what it thought of each instruction.
+    const LOG_STATS: u32 = 4;
+    const LOG_SIZE: usize = 1 << 16;
+    let mut attr = zeroed_attr();
+    // SAFETY: one part of a union of plain data that is zeroed, from which only what is written here is read.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    let closed_by_zero = load.prog_name.len() - 1;
+    for (to, from) in load.prog_name[..closed_by_zero].iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    match program.section {
+        ProgramSection::Xdp { frags, .. } => {
+            load.prog_type = bpf_prog_type::BPF_PROG_TYPE_XDP as u32;
+            load.expected_attach_type = bpf_attach_type::BPF_XDP as u32;
+            load.prog_flags = if frags { BPF_F_XDP_HAS_FRAGS } else { 0 };
+        }
+        _ => load.prog_type = bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32,
+    }
+    load.insns = function.instructions.as_ptr() as u64;
+    load.insn_cnt = function.instructions.len() as u32;
+    load.license = program.license.as_ptr() as u64;
+    let functions = function.func_info.func_info_bytes();
+    let lines = one_for_each_place(&function.line_info.line_info_bytes(), function.line_info_rec_size);
+    if let Some(btf) = btf {
+        load.prog_btf_fd = btf.as_raw_fd() as u32;
+        load.func_info = functions.as_ptr() as u64;
+        load.func_info_cnt = function.func_info.len() as u32;
+        load.func_info_rec_size = function.func_info_rec_size as u32;
+        load.line_info = lines.as_ptr() as u64;
+        load.line_info_cnt = (lines.len() / function.line_info_rec_size.max(1)) as u32;
+        load.line_info_rec_size = function.line_info_rec_size as u32;
+    }
+    let error = match bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) {
+        Ok(program) => return Ok(owned(program)),
+        Err(error) => error,
+    };
+    let mut log = vec![0u8; LOG_SIZE];
+    attr.__bindgen_anon_3.log_buf = log.as_mut_ptr() as u64;
+    attr.__bindgen_anon_3.log_size = LOG_SIZE as u32;
+    attr.__bindgen_anon_3.log_level = LOG_STATS;
+    match error.raw_os_error() {
+        // Not the verifier's.
+        Some(libc::EPERM | libc::ENOMEM | libc::EAGAIN) => Err((error, String::new())),
+        _ => match bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) {
+            Ok(program) => Ok(owned(program)),
+            Err(error) => {
+                let said = log.split(|&byte| byte == 0).next().unwrap_or_default();
+                Err((error, String::from_utf8_lossy(said).into_owned()))
+            }
+        },
+    }
+}
+
+/// Records of source lines, `length` bytes each, without those at whose place another follows, as it does where inline assembly is
+/// empty: the kernel takes one for each.
+fn one_for_each_place(records: &[u8], length: usize) -> Vec<u8> {
+    // The place comes first.
+    let place =
+        |record: &[u8]| u32::from_ne_bytes(*record.first_chunk().expect("a record is longer than its place"));
+    let records: Vec<&[u8]> = records.chunks_exact(length.max(4)).collect();
+    let followed = records.iter().zip(records.iter().skip(1).map(Some).chain([None]));
+    let kept = followed.filter(|(record, next)| next.is_none_or(|next| place(next) != place(record)));
+    kept.flat_map(|(record, _)| record.iter().copied()).collect()
+}
+
+/// Forbids this process and every other to write to a map.
+pub(super) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop)
+}
+
+/// Runs an XDP program once on a frame. Its action.
+pub(super) fn run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
+    let mut attr = zeroed_attr();
+    attr.test.prog_fd = program.as_raw_fd() as u32;
+    attr.test.data_in = frame.as_ptr() as u64;
+    attr.test.data_size_in = frame.len() as u32;
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
+    // SAFETY: what was asked with is what is answered with.
+    Ok(unsafe { attr.test.retval })
 }
 
 /// Pins an object.
@@ -322,7 +421,20 @@ pub(super) fn is_still(file: &File, path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::monotonic_offset;
+    use super::{monotonic_offset, one_for_each_place};
+
+    #[test]
+    fn of_source_lines_at_one_place_the_last_is_kept() {
+        let records = |lines: &[(u32, u32)]| -> Vec<u8> {
+            lines
+                .iter()
+                .flat_map(|(place, line)| [place.to_ne_bytes(), line.to_ne_bytes()].concat())
+                .collect()
+        };
+        let all = records(&[(0, 7), (3, 8), (3, 9), (3, 10), (4, 8), (9, 1), (9, 2)]);
+        assert_eq!(one_for_each_place(&all, 8), records(&[(0, 7), (3, 10), (4, 8), (9, 2)]));
+        assert!(one_for_each_place(&[], 0).is_empty());
+    }
 
     #[test]
     fn the_offset_of_a_time_namespace_is_read() {
