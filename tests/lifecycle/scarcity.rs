@@ -11,6 +11,9 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+/// How the dynamic loader ends a process whose libraries it has no room for.
+const NOT_STARTED: i32 = 127;
+
 /// Attaches with ever more of a resource.
 fn limited(
     shedder: &Shedder<'_>,
@@ -52,6 +55,11 @@ pub(crate) fn until_enough(shedder: &Shedder<'_>, attempts: impl Iterator<Item =
             continue;
         }
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if output.status.code() == Some(NOT_STARTED) {
+            // How much the loader needs depends on how the binary was built.
+            ended += 1;
+            continue;
+        }
         assert_eq!(output.status.code(), Some(FAILED), "{what}: {said}");
         let after = (bpf::objects_under(shedder.pins()).unwrap(), xdp_program(network, "veth0"));
         assert_eq!(after, before, "{what}: {said}");
