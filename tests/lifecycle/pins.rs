@@ -12,6 +12,7 @@ use shedder_tests::{bpf, endpoint, privileged};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 #[test]
 fn a_second_daemon_on_the_same_pins_says_so_and_leaves_the_first_unharmed() {
@@ -117,7 +118,7 @@ fn maps_that_are_removed_by_hand_are_put_right_and_a_kill_is_carried_over() {
 }
 
 #[test]
-fn a_reload_before_removed_maps_are_put_right_loses_no_kill() {
+fn a_reload_while_maps_are_removed_loses_no_kill_and_no_count() {
     if !privileged::require() {
         return;
     }
@@ -129,13 +130,31 @@ fn a_reload_before_removed_maps_are_put_right_loses_no_kill() {
     shedder.ok(&["kill"]);
     let killed = now();
     let reloads = || {
-        endpoint::Metrics::scrape(&network.server).map_or(0.0, |m| m.sum("shedder_config_reloads_total", &[]))
+        endpoint::Metrics::scrape(&network.server).map_or(0.0, |metrics| {
+            ["shedder_config_reloads_total", "shedder_config_reload_failures_total"]
+                .map(|count| metrics.sum(count, &[]))
+                .iter()
+                .sum()
+        })
     };
-    for reload in 1..=5 {
+    let counted =
+        || endpoint::Metrics::scrape(&network.server).map_or(0.0, |m| m.sum("shedder_packets_total", &[]));
+    let mut before = 0.0;
+    // Before a reload, and ever later in the middle of one.
+    for (reload, after) in (1u32..).zip((0..=120).step_by(5)) {
+        if after > 0 {
+            daemon.signal(nix::sys::signal::Signal::SIGHUP).unwrap();
+            std::thread::sleep(Duration::from_millis(after));
+        }
         remove_all(&shedder.pins().join("maps"));
-        daemon.signal(nix::sys::signal::Signal::SIGHUP).unwrap();
+        if after == 0 {
+            daemon.signal(nix::sys::signal::Signal::SIGHUP).unwrap();
+        }
         until("a reload", || reloads() >= f64::from(reload));
+        until("what is counted goes on from where it was", || counted() > before);
+        before = counted();
     }
+    until("the pins are put right", || shedder.run(&["status"]).status.success());
     for traffic in &both {
         assert_eq!(traffic.arrived_since(killed), 0, "the kill was lost: {}", daemon.output());
     }

@@ -74,7 +74,7 @@ impl Datapath {
         if !self.holds(live) {
             self.restore(live)?;
         }
-        self.install(config)
+        self.install_over(config, Some(live))
     }
 
     /// Pins the maps of `state` again: what is commanded, counted and attached goes on with the same maps.
@@ -95,6 +95,11 @@ impl Datapath {
     /// # Errors
     /// A sentence that names the interface and the cause.
     pub fn install(&self, config: &Config) -> Result<State> {
+        self.install_over(config, None)
+    }
+
+    /// As [`Datapath::install`], where `live` is in force: it counts, whatever becomes of its pins meanwhile.
+    fn install_over(&self, config: &Config, live: Option<&State>) -> Result<State> {
         if config.interfaces.is_empty() {
             bail!("no interface is named: give `interfaces = [...]` in the configuration, or --interface");
         }
@@ -102,21 +107,22 @@ impl Datapath {
         let found = config.interfaces.iter().map(|name| Ok((name.clone(), interface_index(name)?)));
         let found = found.collect::<Result<Vec<_>>>()?;
         self.pins.create_directories()?;
-        let state = self.adopt_state()?;
-        let key = match &state {
+        let adopted = if live.is_none() { self.adopt_state()? } else { None };
+        let state = live.or(adopted.as_ref());
+        let key = match state {
             Some(state) => state.meta().read(0).key,
             None => new_key()?,
         };
-        let targets = assign_slots(state.as_ref(), found)?;
-        if let Some(state) = &state {
+        let targets = assign_slots(state, found)?;
+        if let Some(state) = state {
             keep_kills(state, config, &targets)?;
         }
         self.refuse_taken(&targets)?;
-        let slots = service_slots(config, state.as_ref())?;
+        let slots = service_slots(config, state)?;
         let compiled = compile(config, &slots, key, sys::coarse_tick());
         // Behind what a run that died left, of which programs may be in force.
         let number = self.pins.last_generation()? + 1;
-        if let Some(state) = &state {
+        if let Some(state) = state {
             let mut in_force = self.behind_links()?;
             for target in &targets {
                 let filter = Filter::find(target.index, state.owner());
@@ -124,7 +130,7 @@ impl Datapath {
             }
             self.pins.remove_dead_policies(state.meta().read(0).generation, &in_force)?;
         }
-        let generation = Generation { number, compiled: &compiled, pins: &self.pins };
+        let generation = Generation { number, compiled: &compiled, pins: &self.pins, state };
 
         let mut retired = Vec::new();
         let installed = self
@@ -276,6 +282,11 @@ impl Datapath {
         }
         generation.fill()?;
         fault::point()?;
+        if let Some(state) = generation.state
+            && !state.is_pinned()
+        {
+            state.pin_again()?;
+        }
         let state = self.finish_maps(key)?;
         loaded.iter().try_for_each(|(_, programs)| programs.shake_hands())?;
 

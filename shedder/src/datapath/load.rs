@@ -4,6 +4,7 @@ use super::fault;
 use super::object::{Object, Plan, Refused};
 use super::pins::{Pins, Way, remove_pin};
 use super::policy::{Compiled, MEMORY_SETS};
+use super::state::State;
 use super::sys;
 use crate::config::Protocol;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -28,6 +29,8 @@ pub(super) struct Generation<'a> {
     pub(super) number: u64,
     pub(super) compiled: &'a Compiled,
     pub(super) pins: &'a Pins,
+    /// What is there already.
+    pub(super) state: Option<&'a State>,
 }
 
 /// A map of state whose pin was taken away for another of its name.
@@ -147,6 +150,7 @@ impl Generation<'_> {
             } else {
                 None
             },
+            open: self.state.and_then(|state| state.map(name)),
             entries: self.sizes().into_iter().find(|(sized, _)| *sized == name).map(|(_, entries)| entries),
         };
         let object = Object::open(&policy, plan).map_err(explain)?;

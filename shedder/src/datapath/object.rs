@@ -12,7 +12,7 @@ use shedder_common::abi::Policy;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 /// The programs, compiled by the build script.
@@ -31,7 +31,9 @@ pub(super) struct Object {
 
 /// What a load gives a map in place of what the object says.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct Plan<'a> {
+    /// The map itself, where it is open: its pin may be taken away at any moment, and another map in its place would know of no kill.
+    pub(super) open: Option<BorrowedFd<'a>>,
     /// Where it is pinned, or is to be; none: it is for these programs alone.
     pub(super) pin: Option<PathBuf>,
     /// How many entries it has; none: as many as the object says.
@@ -66,7 +68,7 @@ impl Object {
     ///
     /// # Errors
     /// Where the kernel makes no such map, or what is pinned in its place has another shape.
-    pub(super) fn open(policy: &Policy, plan: impl Fn(&str) -> Plan) -> Result<Object> {
+    pub(super) fn open<'a>(policy: &Policy, plan: impl Fn(&str) -> Plan<'a>) -> Result<Object> {
         const NO_OBJECT: &str = "the programs in this build cannot be read";
         let mut parsed = Parsed::parse(OBJECT).context(NO_OBJECT)?;
         let policy = ("POLICY", (bytemuck::bytes_of(policy), true));
@@ -81,7 +83,7 @@ impl Object {
         let mut maps = Vec::new();
         let mut arrays = HashSet::new();
         for (name, mut map) in parsed.maps.drain() {
-            let Plan { pin, entries } = plan(&name);
+            let Plan { open, pin, entries } = plan(&name);
             let entries = entries.unwrap_or(map.max_entries());
             if is_table(&map) {
                 let bytes = map.value_size().checked_mul(entries);
@@ -93,9 +95,10 @@ impl Object {
                 map.set_max_entries(entries);
             }
             lie_on_a_page(&mut map);
-            let made = match &pin {
-                Some(pin) => adopt_or_make(&name, &map, pin)?,
-                None => make(&name, &map)?,
+            let made = match (open, &pin) {
+                (Some(open), _) => adopt(open.try_clone_to_owned()?, &name, &map)?,
+                (None, Some(pin)) => adopt_or_make(&name, &map, pin)?,
+                (None, None) => make(&name, &map)?,
             };
             if is_table(&map) {
                 arrays.insert(made.fd().as_fd().as_raw_fd());
@@ -191,7 +194,12 @@ fn adopt_or_make(name: &str, map: &aya_obj::Map, pin: &Path) -> Result<MapData> 
         }
         Err(error) => return Err(error).with_context(|| format!("cannot open {}", pin.display())),
     };
-    let found = sys::map_shape(pinned.as_fd())?;
+    adopt(pinned, &pin.display().to_string(), map)
+}
+
+/// A map that is there, if it has the shape that the programs want.
+fn adopt(there: OwnedFd, name: &str, map: &aya_obj::Map) -> Result<MapData> {
+    let found = sys::map_shape(there.as_fd())?;
     let wanted = MapShape {
         id: found.id,
         kind: map.map_type(),
@@ -200,12 +208,11 @@ fn adopt_or_make(name: &str, map: &aya_obj::Map, pin: &Path) -> Result<MapData> 
     };
     if found != wanted {
         bail!(
-            "{} is a map of another shape ({found:?}) than this build's ({wanted:?}): run the `shedder detach` of the build that \
-             made it, then attach again",
-            pin.display()
+            "{name} is a map of another shape ({found:?}) than this build's ({wanted:?}): run the `shedder detach` of the build \
+             that made it, then attach again"
         );
     }
-    Ok(MapData::from_fd(pinned)?)
+    Ok(MapData::from_fd(there)?)
 }
 
 #[cfg(test)]

@@ -167,6 +167,11 @@ impl State {
         ]
     }
 
+    /// The map of this name, if this state has it.
+    pub(super) fn map(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        self.maps().into_iter().find(|(known, ..)| *known == name).map(|(_, _, map)| map)
+    }
+
     /// Whether the map with this id is what is pinned under this name.
     fn is_pinned_as(&self, name: &str, id: u32) -> bool {
         let pinned = sys::get_pinned(&self.pins.map(name));
