@@ -87,7 +87,8 @@ fn assert_lives(network: &Network, shedder: &Shedder<'_>, daemon: &Process) {
     // The pins are removed: some of them, then all with their directory.
     shedder.ok(&["kill"]);
     for gone in [shedder.pins().join("maps"), shedder.pins().to_owned()] {
-        fs::remove_dir_all(gone).unwrap();
+        // The daemon may be making some of them again from the time before.
+        wait::until("the pins to be removed", || fs::remove_dir_all(&gone).is_ok());
         wait::until("the pins to be made again", || shedder.status().is_some() && is_held());
     }
     assert_eq!(status(shedder)["kill"]["active"], true, "the kill that was in force");
