@@ -112,9 +112,9 @@ impl Object {
         parsed.relocate_calls(&text).context(NO_OBJECT)?;
         parsed.sanitize_functions(aya::features());
 
-        let of_program = |program: &Program| parsed.functions.get(&program.function_key()).cloned();
-        let programs = parsed.programs.iter().filter_map(|(name, program)| {
-            of_program(program).map(|function| (name.clone(), (program.clone(), function)))
+        let programs = parsed.programs.into_iter().filter_map(|(name, program)| {
+            let function = parsed.functions.get(&program.function_key())?.clone();
+            Some((name, (program, function)))
         });
         let programs = programs.collect();
         Ok(Object { programs, btf, _maps: maps.into_iter().map(|(_, _, made)| made).collect() })
