@@ -18,7 +18,7 @@ use shedder_tests::netns::{Namespace, Network};
 /// The two instructions that drop everything.
 pub(crate) const BARE: &str = "bare XDP_DROP";
 /// The least that any switch can do.
-pub(crate) const SWITCH: &str = "XDP, a word and a count";
+pub(crate) const SWITCH: &str = "XDP, a word, the type and a count";
 /// The least that any limit per source can do.
 pub(crate) const LINE: &str = "XDP, a line of memory and a count";
 /// The usual designs of a limit per source.

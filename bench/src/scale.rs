@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use shedder_common::abi::{
-    Control, FLOW_SETS, FlowSet, InterfaceCounters, MAX_INTERFACES, MAX_SERVICES, Measured, Offered,
+    Control, FLOW_SETS, FlowSet, MAX_INTERFACES, MAX_SERVICES, Measured, OfInterface, Offered,
 };
 use shedder_common::bucket::{Admission, Place, Rate, Set, WAYS, take};
 use shedder_common::hash::{HashKey, mix};
@@ -77,10 +77,10 @@ pub(crate) fn demand(gigabits: f64, cores: u64) -> Demand {
     const SMALLEST: f64 = 84.0;
     const PER_SECOND: f64 = 100.0;
     let frames = gigabits * 1e9 / 8.0 / SMALLEST;
-    let counters_each = size_of::<InterfaceCounters>();
+    let counters_each = size_of::<OfInterface>();
     let each_core = |bytes: usize| bytes * cores as usize;
     let offered = each_core(size_of::<Offered>() * (MAX_SERVICES + 1));
-    let measured = each_core(size_of::<Measured>() * MAX_SERVICES);
+    let measured = each_core(size_of::<Measured>() * (MAX_SERVICES + 1));
     Demand {
         gigabits,
         cores,

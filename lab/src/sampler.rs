@@ -15,7 +15,7 @@ const EVERY: Duration = Duration::from_millis(20);
 /// Somebody who looks. Dropped, it ends.
 pub(crate) struct Sampler {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<Vec<Sample>>>>,
+    thread: Option<JoinHandle<Vec<Sample>>>,
 }
 
 impl Sampler {
@@ -23,14 +23,14 @@ impl Sampler {
     pub(crate) fn start(state: Arc<State>, slots: Vec<usize>, epoch: Instant) -> Result<Sampler> {
         let stop = Arc::new(AtomicBool::new(false));
         let interface = state.interfaces().first().context("no interface is held")?.slot;
-        let before = state.counters(interface)?.ingress[Reason::Shed as usize].packets;
+        let before = state.counters(interface).ingress[Reason::Shed as usize].packets;
         let thread = Builder::new().name("sampler".into()).spawn({
             let stop = stop.clone();
             move || {
                 let mut samples = Vec::new();
                 std::thread::sleep(epoch.saturating_duration_since(Instant::now()));
                 while !stop.load(Ordering::Relaxed) {
-                    let shed = state.counters(interface)?.ingress[Reason::Shed as usize].packets;
+                    let shed = state.counters(interface).ingress[Reason::Shed as usize].packets;
                     samples.push(Sample {
                         at: epoch.elapsed().as_secs_f64(),
                         cutoffs: slots.iter().map(|&slot| state.cutoff(slot).first()).collect(),
@@ -38,19 +38,19 @@ impl Sampler {
                     });
                     std::thread::sleep(EVERY);
                 }
-                Ok(samples)
+                samples
             }
         });
         Ok(Sampler { stop, thread: Some(thread.context("starting the sampler")?) })
     }
 
     /// Ends it, and returns what it saw.
-    pub(crate) fn stop(mut self) -> Result<Vec<Sample>> {
+    pub(crate) fn stop(mut self) -> Vec<Sample> {
         self.stop.store(true, Ordering::Relaxed);
         match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(samples)) => samples.context("sampling the kernel's counters"),
+            Some(Ok(samples)) => samples,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Ok(Vec::new()),
+            None => Vec::new(),
         }
     }
 }

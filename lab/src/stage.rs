@@ -103,7 +103,7 @@ impl Stage {
             requests
                 .extend(records.iter().map(|record| Request::of(service, classes[record.stream], record)));
         }
-        let samples = sampler.stop()?;
+        let samples = sampler.stop();
         actor.stop()?;
         let valid = !fell_behind(&requests);
         Ok(Run { contender: contender.name().into(), requests, samples, cohorts, started, valid })
@@ -218,7 +218,10 @@ impl Actor {
     fn stop(self) -> Result<()> {
         match self {
             Actor::Nobody => Ok(()),
-            Actor::Rival(thread) => thread.stop(),
+            Actor::Rival(thread) => {
+                thread.stop();
+                Ok(())
+            }
             Actor::Daemon(mut process) => {
                 let ended = process.ended()?;
                 ensure!(ended.is_none(), "`shedder run` ended ({ended:?}):\n{}", process.output());

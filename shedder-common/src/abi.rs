@@ -10,7 +10,7 @@ use crate::word::Word;
 use bytemuck::{Pod, Zeroable};
 
 /// Changes whenever anything in this file, or the meaning of a word in a map, does.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// First word of [`Meta`], so that a foreign map is told from ours.
 pub const MAGIC: u32 = 0x5348_4544;
@@ -38,7 +38,7 @@ pub mod maps {
     pub const KILLS: &str = "KILLS";
     /// [`Control`](super::Control).
     pub const CONTROL: &str = "CONTROL";
-    /// [`OfInterface`](super::OfInterface), per CPU and interface.
+    /// [`OfInterface`](super::OfInterface), by interface and CPU.
     pub const COUNTERS: &str = "COUNTERS";
     /// Buckets of packets per source.
     pub const PACKETS: &str = "PACKETS";
@@ -77,14 +77,18 @@ pub mod maps {
     pub const RULES: &str = "RULES";
     /// [`Ports`](super::Ports).
     pub const PORTS: &str = "PORTS";
-    /// [`Offered`](super::Offered), per CPU and service.
+    /// [`Offered`](super::Offered), by service and CPU.
     pub const OFFERED: &str = "OFFERED";
 
-    /// [`Measured`](super::Measured), per CPU and service.
+    /// [`Measured`](super::Measured), by service and CPU.
     pub const MEASURED: &str = "MEASURED";
 
     /// Policy: made anew with each configuration, and replaced together with the programs that read it.
     pub const POLICY: [&str; 6] = [PREFIXES4, PREFIXES6, RULES, PORTS, OFFERED, MEASURED];
+
+    /// In which every CPU has entries of its own: those of one interface or service side by side, as many as
+    /// [`Policy::cpu_mask`](super::Policy::cpu_mask) has place for.
+    pub const BY_CPU: [&str; 3] = [COUNTERS, OFFERED, MEASURED];
 }
 
 /// What these maps are. Written last when they are made: maps without it are not finished.
@@ -168,6 +172,15 @@ pub struct Cell {
     pub bytes: u64,
 }
 
+impl Cell {
+    /// Counts a packet of so many bytes.
+    #[inline(always)]
+    pub fn add(&mut self, length: usize) {
+        self.packets += 1;
+        self.bytes += length as u64;
+    }
+}
+
 /// Things worth counting that are no verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -200,14 +213,17 @@ pub struct InterfaceCounters {
     pub events: [u64; EVENTS],
 }
 
-/// What one CPU has of one interface.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+/// What one CPU has of one interface. As long as a power of two, so that its place is found without a multiplication, and of whole
+/// lines, so that no other CPU writes to a line of it, or beside one.
+#[repr(C, align(2048))]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct OfInterface {
     /// [`Room`](crate::room::Room) of the packet that is judged: nobody else's business.
     pub room: [u64; ROOM],
     /// What it counted.
     pub counters: InterfaceCounters,
+    /// The rest of it.
+    pub spare: [u64; (2048 - size_of::<InterfaceCounters>()) / 8 - ROOM],
 }
 
 /// Words of a [`Room`](crate::room::Room).
@@ -289,8 +305,9 @@ impl Service {
     pub const SIGNAL_PUSH: u8 = 3;
 }
 
-/// What one CPU was offered, by priority: the work that a cutoff can shed.
-#[repr(C)]
+/// What one CPU was offered of a service, by priority: the work that a cutoff can shed. In whole lines, as all that a CPU has for
+/// itself.
+#[repr(C, align(128))]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Offered {
     /// Flows (packets, where the service sheds packets); wraps. The places past the last priority stay empty.
@@ -300,8 +317,8 @@ pub struct Offered {
 /// Places for priorities: the next power of two, so that the verifier sees an index inside the array.
 pub const OFFERED_PLACES: usize = (PRIORITIES as usize).next_power_of_two();
 
-/// What one CPU saw of one service's measured flows: the passive signal. Every count wraps.
-#[repr(C)]
+/// What one CPU saw of one service's measured flows: the passive signal. Every count wraps. In whole lines.
+#[repr(C, align(128))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Measured {
     /// Requests that were answered, by [`bucket`](crate::histogram::bucket) of the time from the request's first byte
@@ -573,6 +590,8 @@ pub struct Policy {
     pub flags: u32,
     /// The slot of the interface that the program is attached to, below [`MAX_INTERFACES`].
     pub interface: u32,
+    /// CPUs that have a place in each table of [`maps::BY_CPU`], minus one; a power of two minus one.
+    pub cpu_mask: u32,
     /// One of the `POSTURE_` constants.
     pub posture: u32,
     /// Class of the traffic of no service, from sources that no rule names.
@@ -581,8 +600,6 @@ pub struct Policy {
     pub set_mask: u32,
     /// Sets in the tables of proven sources and of UDP flows, minus one.
     pub memory_mask: u32,
-    /// Which slot of [`Offered`] the traffic of no service is counted in.
-    pub offered_none: u32,
     /// Under which sources are hashed.
     pub key: HashKey,
     /// Of a source that no rule gives others.
@@ -591,6 +608,8 @@ pub struct Policy {
     pub tick: u64,
     /// The furthest that an arrival time of any rate in force can be ahead: packets, bytes, new flows; 0: no rate is.
     pub horizons: [u64; 3],
+    /// Which slot of [`Offered`] the traffic of no service is counted in: the last.
+    pub offered_none: u64,
     /// Packets of all newcomers together.
     pub newcomers: Rate,
     /// How long a source stays proven, in units of 2^30 ns; 0: nothing is learned.
@@ -659,12 +678,13 @@ assert_layout! {
     Control: 64 + 64 * MAX_SERVICES, 64;
     Cell: 16, 8;
     InterfaceCounters: 4 * 16 * REASONS + 8 * EVENTS, 8;
+    OfInterface: 2048, 2048;
     Shared: 256, 64;
     Set: 64, 64;
     Interface: 56, 4;
     Service: 72, 8;
-    Offered: 4 * OFFERED_PLACES, 4;
-    Measured: 4 * (2 * BUCKETS + EXCHANGES), 4;
+    Offered: 4 * OFFERED_PLACES, 128;
+    Measured: 4 * (2 * BUCKETS + EXCHANGES), 128;
     Flow: 8 * FLOW_BATCHES, 64;
     FlowSet: 4 * 64 + 8 * WAYS * FLOW_BATCHES, 64;
     Ports: 4 * 65536, 2;

@@ -8,10 +8,11 @@ use crate::bucket::{self, Admission, Look, Place, Rate, Set};
 use crate::class::{COHORTS, Cutoff, priority};
 use crate::flows::{Segment, sample};
 use crate::hash::{mix, mix_in};
+use crate::hint::unlikely;
 use crate::memory::{self, Key, Remembered};
 use crate::reason::Reason;
 use crate::room::Room;
-use crate::walk::{Address, Cursor, Protocol, Transport, Walked, is_plain_ipv4, length_of, walk_into};
+use crate::walk::{Address, Cursor, Protocol, Transport, Walked, claimed_by_ipv4, walk_into};
 use crate::words::{KillWord, OverrideWord, ReflexWord};
 
 /// A table of buckets, one of the three limits of a source.
@@ -96,9 +97,12 @@ pub enum Direction {
 /// How far a kill goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
-enum Killing {
+pub enum Killing {
+    /// None holds.
     No,
+    /// Lifelines pass, and what is not IP.
     AllButLifelines,
+    /// Nothing passes.
     All,
 }
 
@@ -107,11 +111,15 @@ impl Killing {
     fn by<E: Env>(env: &E, word: KillWord) -> Killing {
         if !word.is_set() || !(word.is_endless() || word.holds(env.now())) {
             Killing::No
-        } else if word.is_total() {
-            Killing::All
         } else {
-            Killing::AllButLifelines
+            Killing::of(word)
         }
+    }
+
+    /// How far a kill goes that holds.
+    #[inline(always)]
+    fn of(word: KillWord) -> Killing {
+        if unlikely(word.is_total()) { Killing::All } else { Killing::AllButLifelines }
     }
 
     #[inline(always)]
@@ -120,23 +128,47 @@ impl Killing {
     }
 }
 
-/// The kill of the host and of the program's interface.
+/// The kill of the host and of the program's interface: the first thing that is asked of a frame.
 #[inline(always)]
-fn kill_of_interface<E: Env>(env: &E, kills: &Kills) -> Killing {
-    let host = kills.host.load();
-    let interface = kills.interfaces[env.policy().interface as usize & (MAX_INTERFACES - 1)].load();
-    if host | interface == 0 {
+pub fn killing<E: Env>(env: &E) -> Killing {
+    let kills = env.kills();
+    let host = KillWord(kills.host.load());
+    let interface = KillWord(kills.interfaces[env.policy().interface as usize & (MAX_INTERFACES - 1)].load());
+    if host.0 | interface.0 == 0 {
         return Killing::No;
     }
-    Killing::by(env, KillWord(host)).or(Killing::by(env, KillWord(interface)))
+    // The usual kill asks nothing of a clock.
+    if unlikely(!host.is_endless() || interface.is_set()) {
+        return Killing::by(env, host).or(Killing::by(env, interface));
+    }
+    Killing::of(host)
+}
+
+/// Whether that kill drops the frame whatever is in it, as it does every IPv4 packet where there are no lifelines: then the frame's
+/// length, which `measure` tells. Under a kill a flood ends here.
+#[inline(always)]
+pub fn stopped<E: Env, C: Cursor>(
+    env: &E,
+    killing: Killing,
+    frame: C,
+    measure: impl Fn(usize) -> usize,
+) -> Option<usize> {
+    if killing == Killing::No || (killing != Killing::All && has(env, Policy::LIFELINES)) {
+        return None;
+    }
+    let claimed = claimed_by_ipv4(frame);
+    if unlikely(claimed.is_none()) && killing != Killing::All {
+        return None;
+    }
+    Some(measure(claimed.unwrap_or(0)))
 }
 
 #[inline(always)]
-fn kill_of_service<E: Env>(env: &E, kills: &Kills, service: PortEntry) -> Killing {
+fn kill_of_service<E: Env>(env: &E, service: PortEntry) -> Killing {
     if !service.is_service() {
         return Killing::No;
     }
-    Killing::by(env, KillWord(kills.services[service.slot() & (MAX_SERVICES - 1)].load()))
+    Killing::by(env, KillWord(env.kills().services[service.slot() & (MAX_SERVICES - 1)].load()))
 }
 
 /// The service that a transport's local end belongs to, which is on this port.
@@ -428,53 +460,46 @@ fn is_closed<E: Env>(env: &E, service: PortEntry) -> bool {
     !(service.is_service() && OverrideWord(of_service.override_word.load()).holds(now))
 }
 
-/// The rungs that both directions begin with: the packet, and the kill of its interface, unless they decide. `malformed`
-/// is what a frame meets that cannot be walked.
+/// The rung that both directions begin with, for a frame that the kill of its interface has not [`stopped`]: the packet, unless it
+/// decides. `malformed` is what a frame meets that cannot be walked.
 #[inline(always)]
 fn enter<E: Env, C: Cursor>(
     env: &E,
-    kills: &Kills,
+    killing: Killing,
     (frame, measure): (C, impl Fn(usize) -> usize),
     room: &mut Room,
     malformed: Reason,
-) -> Result<Killing, Reason> {
+) -> Result<(), Reason> {
     if has(env, Policy::MEASURED) {
         room.measured = PortEntry(0);
     }
-    let killing = kill_of_interface(env, kills);
-    let has_lifelines = has(env, Policy::LIFELINES);
-    if killing == Killing::All || (killing != Killing::No && !has_lifelines && is_plain_ipv4(frame)) {
-        room.length = length_of(frame, measure);
-        return Err(Reason::Kill);
-    }
     match walk_into(frame, measure, room, E::FLAGS & Policy::MEASURED != 0) {
-        Walked::Ip => Ok(killing),
+        Walked::Ip => Ok(()),
         Walked::NotIp => Err(Reason::NotIp),
         Walked::Malformed if killing != Killing::No => Err(Reason::Kill),
         Walked::Malformed => Err(malformed),
     }
 }
 
-/// The verdict on a frame that arrives, whose length `measure` tells: see [`walk_into`]. What was found is left in `room`: the
-/// frame's length, and where it passes, what is to be [`measured`].
+/// The verdict on a frame that arrives and was not [`stopped`], whose length `measure` tells: see [`walk_into`]. What was found is
+/// left in `room`: the frame's length, and where it passes, what is to be [`measured`].
 #[inline(always)]
 pub fn ingress<E: Env, C: Cursor>(
     env: &E,
+    killing: Killing,
     frame: C,
     measure: impl Fn(usize) -> usize,
     room: &mut Room,
 ) -> Reason {
     let policy = env.policy();
-    let kills = env.kills();
-    let killing = match enter(env, kills, (frame, measure), room, Reason::Malformed) {
-        Ok(killing) => killing,
-        Err(decided) => return decided,
-    };
+    if let Err(decided) = enter(env, killing, (frame, measure), room, Reason::Malformed) {
+        return decided;
+    }
     let room = env.settled(room);
     let packet = &room.packet;
     let port = packet.transport.destination_port;
     let service = service_of(env, &packet.transport, port);
-    let killing = killing.or(kill_of_service(env, kills, service));
+    let killing = killing.or(kill_of_service(env, service));
     let Some(prefix) = rule_of(env, &packet.source) else { return Reason::Denied };
     let is_lifeline = killing != Killing::All && is_lifeline(prefix, port);
     let rule = match prefix {
@@ -554,7 +579,7 @@ pub fn ingress<E: Env, C: Cursor>(
             _ => policy.default_class as u8,
         };
         let priority = priority(class, cohort(policy, hash, now));
-        let slot = if service.is_service() { service.slot() as u32 } else { policy.offered_none };
+        let slot = if service.is_service() { service.slot() as u32 } else { policy.offered_none as u32 };
         env.count_offered(slot, priority);
         if cutoff(env, service).sheds(priority, || part(policy, hash, transport)) {
             return Reason::Shed;
@@ -600,22 +625,21 @@ fn is_newcomer_refused<E: Env>(env: &E, hash: u64, now: u64) -> bool {
 #[inline(always)]
 pub fn egress<E: Env, C: Cursor>(
     env: &E,
+    killing: Killing,
     frame: C,
     measure: impl Fn(usize) -> usize,
     room: &mut Room,
 ) -> Reason {
     let policy = env.policy();
-    let kills = env.kills();
     // What this host sends is not judged by its form.
-    let killing = match enter(env, kills, (frame, measure), room, Reason::Admitted) {
-        Ok(killing) => killing,
-        Err(decided) => return decided,
-    };
+    if let Err(decided) = enter(env, killing, (frame, measure), room, Reason::Admitted) {
+        return decided;
+    }
     let room = env.settled(room);
     let packet = &room.packet;
     let port = packet.transport.source_port;
     let service = service_of(env, &packet.transport, port);
-    let killing = killing.or(kill_of_service(env, kills, service));
+    let killing = killing.or(kill_of_service(env, service));
     if killing != Killing::No {
         let rule = rule_of(env, &packet.destination).flatten();
         let is_lifeline = killing != Killing::All && is_lifeline(rule, port);

@@ -12,6 +12,7 @@ pub mod bucket;
 pub mod class;
 pub mod flows;
 pub mod hash;
+pub mod hint;
 pub mod histogram;
 #[cfg(feature = "host")]
 pub mod host;

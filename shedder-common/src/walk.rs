@@ -1,5 +1,6 @@
 //! Walking a frame's headers, as far as a verdict needs.
 
+use crate::hint::{cold, unlikely};
 use crate::room::Room;
 
 /// A place in a frame, from which bytes are read and which moves forward only.
@@ -209,25 +210,18 @@ fn byte<C: Cursor>(at: C, offset: usize) -> Option<u8> {
     at.read::<1>(offset).map(|[byte]| byte)
 }
 
-/// Whether the frame is plain IPv4, told by its type alone.
+/// How long a frame is at least that is plain IPv4, by its header; 0: the header does not say. None: it is no such frame, or ends
+/// before it can tell.
 #[inline(always)]
-pub fn is_plain_ipv4<C: Cursor>(frame: C) -> bool {
-    be16(frame, ETHERNET - 2) == Some(IPV4)
-}
-
-/// How long a plain IPv4 frame is at least, by its header, which begins with `total`; 0: the header does not say.
-#[inline(always)]
-fn claimed<C: Cursor>(frame: C) -> Option<usize> {
-    match be16(frame, ETHERNET + 2)? {
-        0 => Some(0),
-        total => Some(ETHERNET + total as usize),
+pub fn claimed_by_ipv4<C: Cursor>(frame: C) -> Option<usize> {
+    let (total, kind) = (be16(frame, ETHERNET + 2)?, be16(frame, ETHERNET - 2)?);
+    if kind != IPV4 {
+        None
+    } else if total == 0 {
+        Some(0)
+    } else {
+        Some(ETHERNET + total as usize)
     }
-}
-
-/// The length of a frame that is not walked: see [`walk_into`].
-#[inline(always)]
-pub fn length_of<C: Cursor>(frame: C, measure: impl Fn(usize) -> usize) -> usize {
-    measure(if is_plain_ipv4(frame) { claimed(frame).unwrap_or(0) } else { 0 })
 }
 
 /// Walks the frame, which is `length` bytes long in all.
@@ -263,14 +257,12 @@ pub fn walk_into<C: Cursor>(
     room: &mut Room,
     with_position: bool,
 ) -> Walked {
-    let kind = be16(frame, ETHERNET - 2);
-    let walked = if kind == Some(IPV4)
-        && let Some(claimed) = claimed(frame)
-    {
+    let walked = if let Some(claimed) = claimed_by_ipv4(frame) {
         // Most frames. By itself, so that every place in the header is a constant.
         room.length = measure(claimed);
         walk_ipv4(frame.skip(ETHERNET), room.length.wrapping_sub(ETHERNET), ETHERNET, room, with_position)
     } else {
+        cold();
         room.length = measure(0);
         walk_ethernet(frame, room, with_position)
     };
@@ -327,6 +319,7 @@ fn walk_ipv4<C: Cursor>(
         // Without options, as nearly all are: what is behind the header is at a constant place.
         return walk_behind_ipv4(at, 20, left, from, room, with_position);
     }
+    cold();
     let header_length = (first & 0xf) as usize * 4;
     if first >> 4 != 4 || header_length < 20 {
         return None;
@@ -359,7 +352,7 @@ fn walk_behind_ipv4<C: Cursor>(
     let Packet { source, destination, .. } = &mut room.packet;
     (source.low, source.is_v6) = (address(12), false);
     (destination.low, destination.is_v6) = (address(16), false);
-    let protocol = if fragment & 0x1fff == 0 { header[9] } else { NOTHING };
+    let protocol = if unlikely(fragment & 0x1fff != 0) { NOTHING } else { header[9] };
     let from = from + header_length;
     // More fragments follow: behind what is here there may be as much as a datagram has.
     let more = ((fragment & 0x2000) as usize) << 3;

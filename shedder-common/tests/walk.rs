@@ -8,7 +8,7 @@ use shedder_common::host::frames::{
     Extension, Frame, Network, QINQ, Segment, V6_MORE_FRAGMENTS, VLAN, named, random_frame,
     random_well_formed,
 };
-use shedder_common::walk::{Address, Cursor, Protocol, Walk, is_plain_ipv4, walk};
+use shedder_common::walk::{Address, Cursor, Protocol, Walk, claimed_by_ipv4, walk};
 use std::collections::HashSet;
 
 fn cases(cases: u32) -> ProptestConfig {
@@ -252,10 +252,14 @@ fn a_length_of_zero_is_only_believed_of_a_packet_past_16_bits() {
 }
 
 #[test]
-fn plain_ipv4_is_told_by_the_type_of_the_frame_alone() {
+fn plain_ipv4_claims_the_length_in_its_header() {
     for frame in named() {
-        let expected = frame.bytes.get(12..14) == Some(&[0x08, 0x00]);
-        assert_eq!(is_plain_ipv4(&frame.bytes[..]), expected, "{}", frame.name);
+        let expected = match frame.bytes.get(12..18) {
+            Some([0x08, 0x00, _, _, 0, 0]) => Some(0),
+            Some([0x08, 0x00, _, _, high, low]) => Some(14 + usize::from(u16::from_be_bytes([*high, *low]))),
+            _ => None,
+        };
+        assert_eq!(claimed_by_ipv4(&frame.bytes[..]), expected, "{}", frame.name);
     }
 }
 

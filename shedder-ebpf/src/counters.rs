@@ -1,7 +1,7 @@
 //! What this CPU has of the interface: the room for a packet, and counts of what was met, on lines of its own.
 
-use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
-use shedder_common::abi::{Cell, EVENTS, Event, OfInterface, Policy, ROOM};
+use shedder_common::abi::{EVENTS, Event, OfInterface, Policy, ROOM};
+use shedder_common::hint::cold;
 use shedder_common::ladder::Direction;
 use shedder_common::reason::{REASONS, Reason};
 use shedder_common::room::Room;
@@ -23,14 +23,10 @@ pub struct Met {
 pub struct Mine(*mut OfInterface);
 
 impl Mine {
-    /// What this CPU has. None: the map has no such interface, which loading rules out.
+    /// What this CPU has.
     #[inline(always)]
-    pub fn get() -> Option<Mine> {
-        let (map, key) = (&raw const COUNTERS, &raw const policy().interface);
-        // SAFETY: the map, and a key of its kind. The key is read where it lies in the policy: a copy of it on the stack would have
-        // to be waited for, by every packet.
-        let found = unsafe { bpf_map_lookup_elem(map.cast_mut().cast(), key.cast()) };
-        if found.is_null() { None } else { Some(Mine(found.cast())) }
+    pub fn get() -> Mine {
+        Mine(COUNTERS.mine(0))
     }
 
     /// The room for the packet that is judged.
@@ -42,28 +38,42 @@ impl Mine {
         unsafe { &mut *(&raw mut (*self.0).room).cast() }
     }
 
-    /// Counts the frame that was judged under its reason.
+    /// Counts the frame that was judged, which is so long, under its reason.
     #[inline(always)]
-    pub fn count(self, direction: Direction, reason: Reason) -> Met {
+    pub fn count(self, direction: Direction, reason: Reason, length: usize) -> Met {
         let dry = policy().flags & Policy::DRY_RUN != 0;
-        let room = self.room();
-        let reason = opaque(reason as usize);
-        // SAFETY: the pointer is this CPU's own value; the two directions use cells of their own, and within one
-        // direction a CPU runs one program at a time. The index is below the array's length.
-        unsafe {
-            let counters = &raw mut (*self.0).counters;
-            let cells: *mut [Cell; REASONS] = match (direction, dry) {
-                (Direction::Ingress, false) => &raw mut (*counters).ingress,
-                (Direction::Ingress, true) => &raw mut (*counters).ingress_dry,
-                (Direction::Egress, false) => &raw mut (*counters).egress,
-                (Direction::Egress, true) => &raw mut (*counters).egress_dry,
-            };
-            let cell = &mut (*cells)[reason & (REASONS - 1)];
-            cell.packets += 1;
-            cell.bytes += room.length as u64;
+        // SAFETY: this CPU's own, of which programs that share it use one thing after the other.
+        let counters = unsafe { &mut (*self.0).counters };
+        let cells = match (direction, dry) {
+            (Direction::Ingress, false) => &mut counters.ingress,
+            (Direction::Ingress, true) => &mut counters.ingress_dry,
+            (Direction::Egress, false) => &mut counters.egress,
+            (Direction::Egress, true) => &mut counters.egress_dry,
+        };
+        let mut count = |place: usize| cells[place].add(length);
+        let is_measured = || self.room().measured.is_service();
+        // What most packets meet, each by itself: there the place of the count is a constant.
+        match reason {
+            Reason::Admitted => {
+                count(Reason::Admitted as usize);
+                Met { goes_on: true, is_measured: is_measured() }
+            }
+            Reason::SourceRate if !dry => {
+                count(Reason::SourceRate as usize);
+                Met { goes_on: false, is_measured: false }
+            }
+            Reason::Kill if !dry => {
+                count(Reason::Kill as usize);
+                Met { goes_on: false, is_measured: false }
+            }
+            _ => {
+                cold();
+                let reason = opaque(reason as usize);
+                count(reason & (REASONS - 1));
+                let passes = reason < Reason::PASSING as usize;
+                Met { goes_on: dry || passes, is_measured: passes && is_measured() }
+            }
         }
-        let passes = reason < Reason::PASSING as usize;
-        Met { goes_on: dry || passes, is_measured: passes && room.measured.is_service() }
     }
 
     /// Counts an event.

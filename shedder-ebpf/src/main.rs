@@ -20,6 +20,7 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use shedder_common::abi::Policy;
 use shedder_common::ladder::{self, Direction};
+use shedder_common::reason::Reason;
 
 use crate::counters::Mine;
 use crate::env::Maps;
@@ -84,21 +85,36 @@ pub fn shedder_egress_plain(ctx: TcContext) -> i32 {
 /// The action on an arriving frame, and whether the frame is measured.
 #[inline(always)]
 fn judge_arriving<const FLAGS: u32>(ctx: &XdpContext) -> (u32, bool) {
-    let Some(mine) = Mine::get() else { return (xdp_action::XDP_DROP, false) };
+    let mine = Mine::get();
+    let maps = Maps::<FLAGS>::new(mine);
     let frame = frame::Cursor::new(ctx.data(), ctx.data_end());
     let length = |claimed| xdp_length(ctx, frame, claimed);
-    let reason = ladder::ingress(&Maps::<FLAGS>::new(mine), frame, length, mine.room());
-    let met = mine.count(Direction::Ingress, reason);
+    let killing = ladder::killing(&maps);
+    let met = match ladder::stopped(&maps, killing, frame, length) {
+        Some(length) => mine.count(Direction::Ingress, Reason::Kill, length),
+        None => {
+            let reason = ladder::ingress(&maps, killing, frame, length, mine.room());
+            mine.count(Direction::Ingress, reason, mine.room().length)
+        }
+    };
     (if met.goes_on { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }, met.is_measured)
 }
 
 /// The action on a leaving frame, and whether the frame is measured.
 #[inline(always)]
 fn judge_leaving<const FLAGS: u32>(ctx: &TcContext) -> (i32, bool) {
-    let Some(mine) = Mine::get() else { return (TCX_DROP, false) };
+    let mine = Mine::get();
+    let maps = Maps::<FLAGS>::new(mine);
     let length = |_| ctx.len() as usize;
-    let reason = ladder::egress(&Maps::<FLAGS>::new(mine), linear_of_skb(ctx), length, mine.room());
-    let met = mine.count(Direction::Egress, reason);
+    let frame = linear_of_skb(ctx);
+    let killing = ladder::killing(&maps);
+    let met = match ladder::stopped(&maps, killing, frame, length) {
+        Some(length) => mine.count(Direction::Egress, Reason::Kill, length),
+        None => {
+            let reason = ladder::egress(&maps, killing, frame, length, mine.room());
+            mine.count(Direction::Egress, reason, mine.room().length)
+        }
+    };
     (if met.goes_on { TCX_NEXT } else { TCX_DROP }, met.is_measured)
 }
 

@@ -1,4 +1,5 @@
-//! The maps, as `shedder_common::abi` describes them. Sizes that depend on the configuration are set by the loader.
+//! The maps, as `shedder_common::abi` describes them. Sizes that depend on the configuration, or on
+//! how many CPUs there are, are set by the loader.
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
@@ -21,7 +22,7 @@ pub static KILLS: Table<Kills> = Table::with_entries(1);
 #[map]
 pub static CONTROL: Table<Control> = Table::with_entries(1);
 #[map]
-pub static COUNTERS: PerCpuArray<OfInterface> = PerCpuArray::with_max_entries(MAX_INTERFACES as u32, 0);
+pub static COUNTERS: Table<OfInterface> = Table::with_entries(MAX_INTERFACES);
 #[map]
 pub static PACKETS: Table<Set> = Table::with_entries(1);
 #[map]
@@ -54,9 +55,9 @@ pub static RULES: Table<PrefixPolicy> = Table::with_entries(1);
 #[map]
 pub static PORTS: Table<Ports> = Table::with_entries(1);
 #[map]
-pub static OFFERED: PerCpuArray<Offered> = PerCpuArray::with_max_entries(1, 0);
+pub static OFFERED: Table<Offered> = Table::with_entries(1);
 #[map]
-pub static MEASURED: PerCpuArray<Measured> = PerCpuArray::with_max_entries(1, 0);
+pub static MEASURED: Table<Measured> = Table::with_entries(1);
 
 // For one run of a program: not pinned.
 

@@ -4,7 +4,10 @@ use core::arch::asm;
 use core::ptr::with_exposed_provenance;
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::maps::Array;
+
+use crate::env::policy;
 
 /// An array of `T` whose entries lie side by side in the one value of its map, on pages that processes can share.
 ///
@@ -24,12 +27,26 @@ impl<T> Table<T> {
     /// reach further.
     #[inline(always)]
     pub fn at(&'static self, index: u32) -> &'static T {
+        // SAFETY: the entry is there, and what others write to meanwhile is made of words.
+        unsafe { &*self.pointer(index as usize) }
+    }
+
+    /// This CPU's own of the entries that begin at `first`, one for each place of [`Policy::cpu_mask`].
+    #[inline(always)]
+    pub fn mine(&'static self, first: usize) -> *mut T {
+        // SAFETY: a helper without arguments. Programs are not moved to another CPU while they run.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        self.pointer(first + (cpu & policy().cpu_mask) as usize).cast_mut()
+    }
+
+    #[inline(always)]
+    fn pointer(&'static self, index: usize) -> *const T {
         let mut address = (&raw const self.0).expose_provenance();
         // SAFETY: adds nothing. The compiler must not take what is read there for what it knows of the map's definition.
         unsafe { asm!("/* {0} */", inout(reg) address, options(nomem, nostack, preserves_flags)) };
         let entries: *const T = with_exposed_provenance(address);
         // SAFETY: what the loader puts here is the address of the first entry, which stays as long as the program does; the
-        // verifier makes sure of the rest. What others write to meanwhile is made of words.
-        unsafe { &*entries.add(index as usize) }
+        // verifier makes sure of the rest.
+        unsafe { entries.add(index) }
     }
 }

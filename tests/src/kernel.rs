@@ -9,7 +9,7 @@ pub use bare::bare_drop;
 
 use crate::bpf;
 use crate::shedder::Shedder;
-use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapInfo};
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use bytemuck::Zeroable;
@@ -144,10 +144,9 @@ impl Attached {
 
     /// The counters of the interface, one for each CPU.
     pub fn counters_by_cpu(&self) -> Vec<InterfaceCounters> {
-        let map = Map::PerCpuArray(open(&self.state_pin(maps::COUNTERS)));
-        let map: PerCpuArray<_, Value<OfInterface>> =
-            PerCpuArray::try_from(map).expect("the counters' shape");
-        map.get(&0, 0).expect("the first interface is counted").iter().map(|cpu| cpu.0.counters).collect()
+        let all: Vec<OfInterface> = entries(&self.state_pin(maps::COUNTERS));
+        let cpus = all.len() / MAX_INTERFACES;
+        all[..cpus].iter().map(|cpu| cpu.counters).collect()
     }
 
     /// The counters of the interface, summed over the CPUs.
@@ -204,13 +203,12 @@ impl Attached {
 
     /// What was measured of the service in this slot, summed over the CPUs; wraps.
     pub fn measured(&self, slot: u32) -> Measured {
-        let map = Map::PerCpuArray(open(&self.policy_pins.join(maps::MEASURED)));
-        let map: PerCpuArray<_, Value<Measured>> =
-            PerCpuArray::try_from(map).expect("the measurements' shape");
+        let all: Vec<Measured> = entries(&self.policy_pins.join(maps::MEASURED));
+        let cpus = self.policy().cpu_mask as usize + 1;
         let mut sum = Measured::zeroed();
-        for cpu in map.get(&slot, 0).expect("the service is measured").iter() {
+        for cpu in all.iter().skip(slot as usize * cpus).take(cpus) {
             let counts: &mut [u32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut sum));
-            let others: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&cpu.0));
+            let others: &[u32] = bytemuck::cast_slice(std::slice::from_ref(cpu));
             counts.iter_mut().zip(others).for_each(|(count, other)| *count = count.wrapping_add(*other));
         }
         sum

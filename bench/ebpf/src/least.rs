@@ -27,10 +27,16 @@ struct Met {
     bytes: u64,
 }
 
-/// Of a switch: it looks at one word, which says that nothing passes as long as nobody has written to it, and counts.
+/// Of a switch that leaves a host its neighbours (ARP): it looks at one word, which says that nothing passes as long as nobody has
+/// written to it, and at the frame's type, and counts.
 #[xdp(frags)]
 pub fn switch(ctx: XdpContext) -> u32 {
-    let passes = SWITCH.get(0).is_none_or(|word| word.load() != 0);
+    const TYPE: usize = 12;
+    const IPV4: u16 = 0x0800;
+    let at = ctx.data() + TYPE;
+    // SAFETY: where it is read, it lies before the frame's end, by the comparison.
+    let is_ipv4 = at + 2 <= ctx.data_end() && unsafe { (at as *const u16).read_unaligned() } == IPV4.to_be();
+    let passes = !is_ipv4 || SWITCH.get(0).is_none_or(|word| word.load() != 0);
     decide(&ctx, passes)
 }
 

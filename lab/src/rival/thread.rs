@@ -22,7 +22,7 @@ fn write(state: &State, service: usize, cutoff: u32) {
 /// Controllers at work, one for each service. Dropped, they end, and nothing is shed.
 pub(crate) struct RivalThread {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<()>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl RivalThread {
@@ -44,7 +44,7 @@ impl RivalThread {
                 let mut due = start;
                 while !stop.load(Ordering::Relaxed) {
                     for (slot, eyes, memory, controller) in &mut driven {
-                        let (ended, offered) = eyes.look()?;
+                        let (ended, offered) = eyes.look();
                         let in_flight = eyes.in_flight(monotonic());
                         let seen = (&ended, in_flight);
                         let cutoff = memory.turn(controller.as_mut(), start.elapsed(), seen, &offered);
@@ -58,19 +58,16 @@ impl RivalThread {
                     state.set_cutoff(*slot, SHED_NOTHING);
                 }
                 state.set_lease(0);
-                Ok(())
             }
         });
         Ok(RivalThread { stop, thread: Some(thread.context("starting the thread of a rival")?) })
     }
 
-    /// Ends it; an error where it had failed before.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    /// Ends it.
+    pub(crate) fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result.context("the loop of a rival"),
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Ok(()),
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+            std::panic::resume_unwind(panic);
         }
     }
 }

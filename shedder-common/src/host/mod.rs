@@ -101,9 +101,13 @@ impl Host {
     fn judge(&self, direction: Direction, frame: &[u8]) -> Reason {
         let room = &mut *self.room.borrow_mut();
         let length = |_| frame.len();
+        let killing = ladder::killing(self);
+        if ladder::stopped(self, killing, frame, length).is_some() {
+            return Reason::Kill;
+        }
         let reason = match direction {
-            Direction::Ingress => ladder::ingress(self, frame, length, room),
-            Direction::Egress => ladder::egress(self, frame, length, room),
+            Direction::Ingress => ladder::ingress(self, killing, frame, length, room),
+            Direction::Egress => ladder::egress(self, killing, frame, length, room),
         };
         if reason.passes()
             && room.measured.is_service()

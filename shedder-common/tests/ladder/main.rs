@@ -37,7 +37,7 @@ fn host() -> Host {
     policy.default_class = Class::Normal as u32;
     policy.set_mask = 63;
     policy.memory_mask = 63;
-    policy.offered_none = NONE as u32;
+    policy.offered_none = NONE as u64;
     policy.source_mask6 = [u64::MAX, 0];
     policy.horizons = [200 * SECOND; 3];
     policy.proven_ttl = 3600;

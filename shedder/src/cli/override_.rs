@@ -34,7 +34,7 @@ pub(super) fn shed(
     let offered = state.offered()?;
 
     // In force at once, by what was offered since the programs were loaded; then by what is offered now.
-    let before = read(&offered, slot)?;
+    let before = read(&offered, slot);
     let word = OverrideWord::until(
         deadline,
         (ratio * 1000.0).round() as u32,
@@ -42,7 +42,7 @@ pub(super) fn shed(
     );
     Turn::take(&state)?.set_override(slot, word)?;
     thread::sleep(COUNT);
-    let after = read(&offered, slot)?;
+    let after = read(&offered, slot);
     let recent = Distribution::between(&before, &after);
     let counted = count(&before, &after);
     if counted >= ENOUGH {
@@ -145,7 +145,7 @@ pub(super) fn auto(pins: &Pins, service: Option<&str>, json: bool) -> Result<Exi
     Ok(if faults.is_empty() { Exit::Done } else { Exit::NotObeyed })
 }
 
-fn read(offered: &OfferedWork, slot: Option<usize>) -> Result<Counters> {
+fn read(offered: &OfferedWork, slot: Option<usize>) -> Counters {
     match slot {
         Some(slot) => offered.of(Some(slot)),
         None => offered.of_all(),

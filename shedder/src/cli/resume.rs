@@ -29,7 +29,7 @@ pub(super) fn resume(pins: &Pins, scope: &args::Scope, json: bool) -> Result<Exi
     }
     drop(turn);
 
-    let seen = watch::watch(&state)?;
+    let seen = watch::watch(&state);
     let now = monotonic();
     let mut faults = scope::unwritten(&state, &targets, KillWord::NONE, now);
     // A kill of the host covers whatever was named; one of another interface or service does not.

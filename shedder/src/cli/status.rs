@@ -203,7 +203,7 @@ impl Status {
             },
             kill: Kill::of(state.kill(Scope::Host), now),
             override_: Override::of(state.override_of(None), now),
-            interfaces: interfaces.collect::<Result<_>>()?,
+            interfaces: interfaces.collect(),
             services: Service::gather_all(state, posture, now)?,
         })
     }
@@ -248,9 +248,9 @@ impl Override {
 }
 
 impl Interface {
-    fn gather(state: &State, interface: InterfaceState, now: u64) -> Result<Interface> {
-        let counters = state.counters(interface.slot)?;
-        Ok(Interface {
+    fn gather(state: &State, interface: InterfaceState, now: u64) -> Interface {
+        let counters = state.counters(interface.slot);
+        Interface {
             preceded: interface.preceded(),
             mode: interface.mode.name(),
             dry_run: interface.dry_run,
@@ -267,7 +267,7 @@ impl Interface {
             egress: Direction::of(&counters.egress, &counters.egress_dry),
             events: Events::of(&counters),
             name: interface.name,
-        })
+        }
     }
 }
 
@@ -315,13 +315,13 @@ impl Events {
 
 impl Passive {
     /// `waiting` are the requests and the connections that wait.
-    fn gather(state: &State, slot: usize, measurements: &Measurements, waiting: [u64; 2]) -> Result<Passive> {
-        let measured = measurements.of(slot)?;
+    fn gather(state: &State, slot: usize, measurements: &Measurements, waiting: [u64; 2]) -> Passive {
+        let measured = measurements.of(slot);
         let sum = |counts: &[u32]| counts.iter().map(|&count| u64::from(count)).sum();
         let quantile =
             |quantile| quantile_of(&measured.answered, quantile).map(|latency| latency.as_secs_f64());
         let count = |event: Exchange| (event.name(), u64::from(measured.exchanges[event as usize]));
-        Ok(Passive {
+        Passive {
             measured_share: state.measured_share(slot),
             in_flight: waiting[0],
             connections_pending: waiting[1],
@@ -331,7 +331,7 @@ impl Passive {
             p90_seconds: quantile(0.9),
             p99_seconds: quantile(0.99),
             events: Exchange::ALL.into_iter().map(count).collect(),
-        })
+        }
     }
 }
 
@@ -349,15 +349,12 @@ impl Service {
             });
         }
         let gather = |service: ServiceState| {
-            let passive = match &measurements {
-                Some(measurements) if is_passive(&service) => {
-                    Some(Passive::gather(state, service.slot, measurements, waiting[service.slot])?)
-                }
-                _ => None,
-            };
-            Ok(Service::gather(state, service, passive, posture, now))
+            let passive = measurements.as_ref().filter(|_| is_passive(&service)).map(|measurements| {
+                Passive::gather(state, service.slot, measurements, waiting[service.slot])
+            });
+            Service::gather(state, service, passive, posture, now)
         };
-        held.into_iter().map(gather).collect()
+        Ok(held.into_iter().map(gather).collect())
     }
 
     fn gather(

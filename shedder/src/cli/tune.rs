@@ -157,7 +157,7 @@ impl<'a> Experiment<'a> {
             if self.state.lease() <= now {
                 bail!("the daemon's lease has lapsed: the experiment is over, and the posture decides");
             }
-            self.distribution.update(Duration::from_nanos(now), &self.offered.of(Some(self.slot))?);
+            self.distribution.update(Duration::from_nanos(now), &self.offered.of(Some(self.slot)));
             match self.relay.turn(Duration::from_nanos(now), observed(self.state, self.slot, now)) {
                 Step::Shed(ratio) => self.shed(ratio, now)?,
                 Step::Done(swing) => return Ok(swing),

@@ -1,7 +1,6 @@
 //! What the kernel does in the moments after a word was written.
 
 use crate::datapath::{Attachment, InterfaceState, State};
-use anyhow::Result;
 use serde_json::json;
 use shedder_common::abi::{Cell, InterfaceCounters};
 use shedder_common::reason::Reason;
@@ -59,16 +58,16 @@ impl Delta {
 }
 
 /// Reads the counters at once, when nothing can be in flight any more, and after [`WATCH`].
-pub(super) fn watch(state: &State) -> Result<Vec<Seen>> {
-    let counters = |interfaces: &[InterfaceState]| -> Result<Vec<InterfaceCounters>> {
+pub(super) fn watch(state: &State) -> Vec<Seen> {
+    let counters = |interfaces: &[InterfaceState]| -> Vec<InterfaceCounters> {
         interfaces.iter().map(|interface| state.counters(interface.slot)).collect()
     };
     let interfaces = state.interfaces();
-    let first = counters(&interfaces)?;
+    let first = counters(&interfaces);
     thread::sleep(IN_FLIGHT);
-    let second = counters(&interfaces)?;
+    let second = counters(&interfaces);
     thread::sleep(WATCH - IN_FLIGHT);
-    let last = counters(&interfaces)?;
+    let last = counters(&interfaces);
     // Read again: a program may have been exchanged meanwhile, or an interface let go.
     let now = state.interfaces();
     let readings = interfaces.iter().zip(first.into_iter().zip(second).zip(last));
@@ -77,7 +76,7 @@ pub(super) fn watch(state: &State) -> Result<Vec<Seen>> {
         let all = Delta { before: first, after: last };
         Some(Seen { state, all, late: Delta { before: second, after: last } })
     });
-    Ok(seen.collect())
+    seen.collect()
 }
 
 /// The interfaces as JSON.

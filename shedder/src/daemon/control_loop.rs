@@ -113,20 +113,13 @@ impl ControlLoop {
         let watchdog = Watchdog::new();
         loop {
             let begin = Instant::now();
-            let turned = self.turn();
-            if let Err(error) = &turned {
-                // The lease is not renewed: the data plane falls to its posture unless the next turns succeed.
-                tracing::error!("a turn of the control loop failed: {error:#}");
-            } else {
-                watchdog.beat();
-            }
+            self.turn();
+            watchdog.beat();
             {
                 let mut published = lock(&self.published);
                 published.lag.observe(begin.saturating_duration_since(due).as_secs_f64());
                 published.duration.observe(begin.elapsed().as_secs_f64());
-                if turned.is_ok() {
-                    published.last_turn = monotonic();
-                }
+                published.last_turn = monotonic();
             }
             // A turn that came late is not caught up with: the next is one interval from the schedule, or from now.
             due = (due + self.live.config.control.interval).max(begin);
@@ -159,7 +152,7 @@ impl ControlLoop {
     }
 
     /// One turn. The lease is renewed last, when all else is done.
-    fn turn(&mut self) -> Result<()> {
+    fn turn(&mut self) {
         let now = monotonic();
         let live = Arc::clone(&self.live);
         let state = &live.state;
@@ -168,7 +161,7 @@ impl ControlLoop {
         let host = state.override_of(None);
         let host = host.holds(now).then_some(host);
         if let Some(seen) = host {
-            self.all_offered.update(Duration::from_nanos(now), &self.offered.of_all()?);
+            self.all_offered.update(Duration::from_nanos(now), &self.offered.of_all());
             refresh(state, None, seen, &self.all_offered);
         }
         let mut verified = true;
@@ -180,7 +173,7 @@ impl ControlLoop {
             let own = state.override_of(Some(service.slot));
             let own = own.holds(now).then_some(own);
             if service.has_signal() || own.is_some() {
-                service.offered.update(Duration::from_nanos(now), &self.offered.of(Some(service.slot))?);
+                service.offered.update(Duration::from_nanos(now), &self.offered.of(Some(service.slot)));
             }
             if let Some(seen) = own {
                 refresh(state, Some(service.slot), seen, &service.offered);
@@ -189,7 +182,7 @@ impl ControlLoop {
             let reading = match &self.measurements {
                 Some(measurements) if service.passive.is_some() => {
                     service.note_reflex(state);
-                    service.measure(since_boot, measurements)?
+                    service.measure(since_boot, measurements)
                 }
                 _ => service.read_window(since_boot, &mut self.in_flight),
             };
@@ -218,7 +211,6 @@ impl ControlLoop {
         if !verified {
             published.counters.verify_failures += 1;
         }
-        Ok(())
     }
 
     /// Finds what waits for each service with a passive signal, in one scan for all. Answers with how much of the table of
@@ -348,15 +340,15 @@ impl Controlled {
     }
 
     /// What the kernel measured.
-    fn measure(&mut self, now: Duration, measurements: &Measurements) -> Result<Reading> {
-        let Some(passive) = &mut self.passive else { return Ok(Reading::default()) };
-        let measured = measurements.of(self.slot)?;
+    fn measure(&mut self, now: Duration, measurements: &Measurements) -> Reading {
+        let Some(passive) = &mut self.passive else { return Reading::default() };
+        let measured = measurements.of(self.slot);
         let applied = Applied {
             share: passive.share(),
             admitted: self.control.admitted(),
             baseline: self.control.baseline(),
         };
-        Ok(passive.turn(now, measured, applied, &mut self.latency, &mut self.failures))
+        passive.turn(now, measured, applied, &mut self.latency, &mut self.failures)
     }
 
     /// Goes on from where the kernel's reflex has gone since the last turn.

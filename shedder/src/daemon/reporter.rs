@@ -55,7 +55,7 @@ impl Reporter for LiveReporter {
                 name: name.clone(),
                 mode: whole.map_or("detached", |interface| interface.mode.name()),
                 kill_active: held.is_some_and(|interface| kill_active(Scope::Interface(interface.slot))),
-                counters: held.and_then(|interface| state.counters(interface.slot).ok()).unwrap_or_default(),
+                counters: held.map(|interface| state.counters(interface.slot)).unwrap_or_default(),
             }
         });
         let interfaces = interfaces.collect();
@@ -67,7 +67,7 @@ impl Reporter for LiveReporter {
         for service in &live.config.services {
             let Some(slot) = live.slot(&service.name) else { continue };
             let turned = published.services.get(&service.name);
-            let by_priority = offered.as_ref().and_then(|offered| offered.of(Some(slot)).ok());
+            let by_priority = offered.as_ref().map(|offered| offered.of(Some(slot)));
             let mut by_class = [0; 6];
             for (priority, count) in by_priority.iter().flatten().enumerate() {
                 by_class[priority / COHORTS as usize] += *count as u64;

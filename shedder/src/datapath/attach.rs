@@ -296,7 +296,7 @@ impl Datapath {
             if old.index == 0 {
                 // A command that came too late for the slot's last interface is none for the next.
                 state.set_kill(Scope::Interface(target.slot), KillWord::NONE);
-                state.clear_counters(target.slot)?;
+                state.clear_counters(target.slot);
             }
             let mut entry = hold(&self.pins, target, programs, config.mode, &state, &mut undo)
                 .with_context(|| format!("cannot attach to {}", target.name))?;
@@ -364,7 +364,8 @@ impl Datapath {
         fault::point()?;
         state.set_kill(Scope::Interface(slot), KillWord::NONE);
         state.interface_entries().write(slot, &Interface::zeroed());
-        state.clear_counters(slot)
+        state.clear_counters(slot);
+        Ok(())
     }
 
     /// Detaches from these interfaces (none named: from all), and removes every pin where nothing is left attached.
@@ -410,7 +411,7 @@ impl Datapath {
     /// Whether everything that the configuration names is among what is `held`: what is missing, as sentences.
     pub fn drift(&self, held: &[InterfaceState], config: &Config) -> Vec<String> {
         let lacks = |name: &String| -> Option<String> {
-            let index = match interface_index(name) {
+            let index = match index_of(name) {
                 Ok(index) => index,
                 Err(error) => return Some(error.to_string()),
             };
@@ -424,6 +425,7 @@ impl Datapath {
                 Attachment::Whole if interface.index != index => {
                     Some(format!("{name} was deleted and made again, and is not attached yet"))
                 }
+                Attachment::Whole if interface.is_in_chain => None,
                 // The index of a link is that of its interface in the namespace to which this was moved.
                 Attachment::Whole => match netlink::xdp_on(index) {
                     Ok(None) => Some(format!(
@@ -442,8 +444,7 @@ impl Datapath {
 /// # Errors
 /// A sentence where there is none of that name, or it has no Ethernet header.
 pub fn interface_index(name: &str) -> Result<u32> {
-    let index = nix::net::if_::if_nametoindex(name)
-        .map_err(|_| anyhow!("there is no interface {name}: `ip -br link` lists those that there are"))?;
+    let index = index_of(name)?;
     const ETHERNET: u16 = 1;
     const LOOPBACK: u16 = 772;
     let kind = sys::link_type(name).with_context(|| format!("cannot read the link type of {name}"))?;
@@ -451,6 +452,11 @@ pub fn interface_index(name: &str) -> Result<u32> {
         bail!("{name} has no Ethernet header (link type {kind}): attach to the interface underneath it");
     }
     Ok(index)
+}
+
+fn index_of(name: &str) -> Result<u32> {
+    nix::net::if_::if_nametoindex(name)
+        .map_err(|_| anyhow!("there is no interface {name}: `ip -br link` lists those that there are"))
 }
 
 fn new_key() -> Result<HashKey> {
@@ -684,7 +690,8 @@ fn hold(
     // Of a run that died: ours is in force without it.
     remove_link(&first)?;
     let before = chain::before_ours(pins, target.slot, target.index)
-        .context("cannot ask for the programs on the way out")?;
+        .context("cannot ask for the programs on the way out")?
+        .unwrap_or_default();
     match Hold::on_the_way_out(&egress, target.index, state.owner())? {
         // The kernel takes no program twice: the one that is there already stays where it is.
         Some(Hold::Link(link))
@@ -885,6 +892,7 @@ mod tests {
             posture: Posture::Open,
             attachment: Attachment::Whole,
             before: Some(Vec::new()),
+            is_in_chain: true,
         }
     }
 

@@ -23,19 +23,19 @@ impl fmt::Display for Foreign {
     }
 }
 
-/// The programs of others that judge what leaves an interface before shedder's does, the first first. None where shedder
-/// is not in the chain, or the kernel has none: where it is attached by a filter.
-pub(super) fn before_ours(pins: &Pins, slot: usize, interface: u32) -> io::Result<Vec<Foreign>> {
-    let Ok(link) = sys::get_pinned(&pins.link(Way::Egress, slot)) else { return Ok(Vec::new()) };
+/// The programs of others that judge what leaves an interface of the caller's network namespace before shedder's does, the first
+/// first. None where shedder is not in the chain, or the kernel has none: where it is attached by a filter.
+pub(super) fn before_ours(pins: &Pins, slot: usize, interface: u32) -> io::Result<Option<Vec<Foreign>>> {
+    let Ok(link) = sys::get_pinned(&pins.link(Way::Egress, slot)) else { return Ok(None) };
     let link = sys::link_state(link.as_fd())?.link;
     // A run that died may have put another of ours first.
     let is_ours =
         |entry: &Chained| entry.link == link || pins.own_program(Way::Egress, slot, entry.program).is_some();
     let chain = sys::tcx_on_the_way_out(interface)?;
-    let Some(first) = chain.iter().position(is_ours) else { return Ok(Vec::new()) };
+    let Some(first) = chain.iter().position(is_ours) else { return Ok(None) };
     let foreign = |entry: &Chained| Foreign {
         id: entry.program,
         name: sys::program_name(entry.program).ok().filter(|name| !name.is_empty()),
     };
-    Ok(chain[..first].iter().map(foreign).collect())
+    Ok(Some(chain[..first].iter().map(foreign).collect()))
 }

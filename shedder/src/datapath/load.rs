@@ -1,5 +1,6 @@
 //! Loading one generation: the programs of every interface, and the maps of policy that they share.
 
+use super::by_cpu;
 use super::fault;
 use super::object::{Object, Plan, Refused};
 use super::pins::{Pins, Way, remove_pin};
@@ -139,8 +140,9 @@ impl Generation<'_> {
 
     /// Loads the programs of the interface in `slot`, and pins them.
     pub(super) fn load(&self, slot: usize) -> Result<Programs> {
-        let mut policy = self.compiled.policy;
-        policy.interface = slot as u32;
+        let cpus = by_cpu::places()?;
+        let interface = slot as u32;
+        let own = Policy { interface, cpu_mask: cpus - 1, ..self.compiled.policy };
         fault::point()?;
         let plan = |name: &str| Plan {
             pin: if maps::STATE.contains(&name) {
@@ -152,9 +154,11 @@ impl Generation<'_> {
             },
             open: self.state.and_then(|state| state.map(name)),
             entries: self.sizes().into_iter().find(|(sized, _)| *sized == name).map(|(_, entries)| entries),
+            first: if name == maps::COUNTERS { interface * cpus } else { 0 },
+            copies: if maps::BY_CPU.contains(&name) { cpus } else { 1 },
         };
-        let object = Object::open(&policy, plan).map_err(explain)?;
-        let form = form_for(&policy);
+        let object = Object::open(&own, plan).map_err(explain)?;
+        let form = form_for(&own);
         let [ingress, egress] = verify(&object, form)?;
         let pin = |way, program: &OwnedFd| -> Result<()> {
             let path = self.pins.program(self.number, way, slot);
@@ -162,7 +166,7 @@ impl Generation<'_> {
         };
         pin(Way::Ingress, &ingress)?;
         pin(Way::Egress, &egress)?;
-        tracing::debug!(slot, form, flags = policy.flags, "loaded");
+        tracing::debug!(slot, form, flags = own.flags, "loaded");
         Ok(Programs { object: Some(object), ..Programs::pinned(self.pins, self.number, slot)? })
     }
 
@@ -191,7 +195,7 @@ impl Generation<'_> {
         let entries: &[u8] = bytemuck::cast_slice(entries);
         ensure!(shape.value_size as usize == entries.len(), "the map {} has another size", path.display());
         // SAFETY: as long as the map's value, by the comparison.
-        unsafe { sys::write_entry(map.as_fd(), 0, entries) }
+        unsafe { sys::write_value(map.as_fd(), entries) }
             .with_context(|| format!("cannot write the map {}", path.display()))
     }
 }

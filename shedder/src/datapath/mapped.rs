@@ -6,7 +6,9 @@ use memmap2::{MmapOptions, MmapRaw};
 use std::marker::PhantomData;
 use std::mem::{align_of, size_of};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// A table of `T` in this process's memory: an array map of one value, in which the entries lie side by side.
 ///
@@ -16,9 +18,42 @@ use std::path::Path;
 pub(super) struct Mapped<T> {
     memory: MmapRaw,
     entries: usize,
-    id: u32,
-    map: OwnedFd,
+    held: Held,
     of: PhantomData<T>,
+}
+
+/// A map that this process holds open: it can be pinned again, where finding it by its id would take CAP_SYS_ADMIN.
+#[derive(Debug)]
+pub(super) struct Held {
+    map: OwnedFd,
+    id: u32,
+    /// The device and the number of the file that was last found to be its pin.
+    pin: Mutex<Option<(u64, u64)>>,
+}
+
+impl Held {
+    /// The kernel's id of the map.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The map itself.
+    pub(super) fn map(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
+    }
+
+    /// Whether it is what is pinned at `path`. Where that was found before, it takes a look at the file alone: no other file on a
+    /// BPF file system gets its number.
+    pub(super) fn is_pinned_at(&self, path: &Path) -> bool {
+        let Ok(file) = path.metadata() else { return false };
+        let file = Some((file.dev(), file.ino()));
+        let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
+        if *pin != file {
+            let pinned = sys::get_pinned(path).and_then(|pinned| sys::map_shape(pinned.as_fd()));
+            *pin = file.filter(|_| pinned.is_ok_and(|pinned| pinned.id == self.id));
+        }
+        pin.is_some()
+    }
 }
 
 /// Types of which every field is a `Word`, so that a shared reference to memory that others change is sound.
@@ -57,17 +92,13 @@ impl<T> Mapped<T> {
         let memory = MmapOptions::new().len(bytes).map_raw(&map).with_context(|| {
             format!("cannot map {} into memory: is the bpffs mounted read-only?", path.display())
         })?;
-        Ok(Mapped { memory, entries, id: shape.id, map, of: PhantomData })
+        let held = Held { map, id: shape.id, pin: Mutex::default() };
+        Ok(Mapped { memory, entries, held, of: PhantomData })
     }
 
-    /// The kernel's id of the map.
-    pub(super) fn id(&self) -> u32 {
-        self.id
-    }
-
-    /// The map itself: it can be pinned again, where finding it by its id would take CAP_SYS_ADMIN.
-    pub(super) fn map(&self) -> BorrowedFd<'_> {
-        self.map.as_fd()
+    /// The map that it lies in.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// How many entries the table has.
@@ -92,11 +123,20 @@ impl<T: Words> Mapped<T> {
 }
 
 impl<T: bytemuck::Pod> Mapped<T> {
-    /// A copy of an entry. It may be half of one writer's and half of another's: only one writer at a time holds the
-    /// lock under which entries like these are written.
+    /// A copy of an entry, whose words are read one by one: each is whole, but it may be half of one writer's and half of
+    /// another's, where there are several at a time.
     pub(super) fn read(&self, index: usize) -> T {
-        // SAFETY: inside the mapping and aligned; plain data, for which every pattern of bits is valid.
-        unsafe { self.at(index).read_volatile() }
+        const WORD: usize = size_of::<u64>();
+        const { assert!(size_of::<T>().is_multiple_of(WORD)) };
+        let mut copy = T::zeroed();
+        let from = self.at(index).cast::<u64>();
+        assert!(from.is_aligned());
+        for (place, to) in bytemuck::bytes_of_mut(&mut copy).chunks_exact_mut(WORD).enumerate() {
+            // SAFETY: inside the mapping, and aligned as the first word is; every pattern of bits is valid in it.
+            let word = unsafe { from.wrapping_add(place).read_volatile() };
+            to.copy_from_slice(&word.to_ne_bytes());
+        }
+        copy
     }
 
     /// Overwrites one word of an entry, which `field` finds, and leaves the rest to its other writers.

@@ -1,9 +1,9 @@
 //! What the programs measured: the passive signal as the kernel keeps it.
 
+use super::by_cpu::{ByCpu, add};
 use super::mapped::Mapped;
-use super::per_cpu::{PerCpu, add};
 use super::pins::Pins;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytemuck::Zeroable;
 use shedder_common::abi::{Control, FlowSet, Measured, maps};
 use shedder_common::bucket::Set;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// The measurements of one generation of programs, to be read again and again.
 pub struct Measurements {
-    map: PerCpu<Measured>,
+    map: ByCpu<Measured>,
     keys: Mapped<Set>,
     flows: Mapped<FlowSet>,
     control: Mapped<Control>,
@@ -21,7 +21,7 @@ pub struct Measurements {
 impl Measurements {
     pub(super) fn open(measured: &Path, pins: &Pins) -> Result<Measurements> {
         Ok(Measurements {
-            map: PerCpu::open(measured)?,
+            map: ByCpu::open(measured)?,
             keys: Mapped::open(&pins.map(maps::FLOW_KEYS))?,
             flows: Mapped::open(&pins.map(maps::FLOWS))?,
             control: Mapped::open(&pins.map(maps::CONTROL))?,
@@ -30,19 +30,16 @@ impl Measurements {
 
     /// What was measured of a service since its programs were loaded, summed over the CPUs; every count wraps. Zeros for
     /// a service that this generation does not know.
-    pub fn of(&self, service: usize) -> Result<Box<Measured>> {
+    pub fn of(&self, service: usize) -> Box<Measured> {
         let mut sum = Box::new(Measured::zeroed());
-        if service >= self.map.len() {
-            return Ok(sum);
-        }
-        let read = self.map.read(service, |cpus| {
-            for cpu in cpus {
+        if service < self.map.len() {
+            for cpu in self.map.read(service) {
                 add(&mut sum.answered, &cpu.answered);
                 add(&mut sum.abandoned, &cpu.abandoned);
                 add(&mut sum.exchanges, &cpu.exchanges);
             }
-        });
-        read.context("cannot read what was measured").map(|()| sum)
+        }
+        sum
     }
 
     /// Calls `each` with everything that waits for this host at `now`, in nanoseconds of CLOCK_MONOTONIC, of the flows of

@@ -1,6 +1,7 @@
 //! The kernel's side: programs, links, pins, and typed handles on maps. The only place that knows aya.
 
 mod attach;
+mod by_cpu;
 mod chain;
 mod fault;
 mod filter;
@@ -10,7 +11,6 @@ mod mapped;
 mod measured;
 mod netlink;
 mod object;
-mod per_cpu;
 mod pins;
 mod policy;
 mod prefixes;

@@ -9,7 +9,7 @@ use aya::maps::MapData;
 use aya_obj::generated::{BPF_F_MMAPABLE, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, bpf_insn, bpf_map_type};
 use aya_obj::{EbpfSectionKind, Function, Object as Parsed, Program};
 use shedder_common::abi::Policy;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -38,6 +38,10 @@ pub(super) struct Plan<'a> {
     pub(super) pin: Option<PathBuf>,
     /// How many entries it has; none: as many as the object says.
     pub(super) entries: Option<u32>,
+    /// How often it has each of them.
+    pub(super) copies: u32,
+    /// The entry that is the programs' first: those before it are none of theirs.
+    pub(super) first: u32,
 }
 
 /// A program that the kernel did not take.
@@ -81,12 +85,13 @@ impl Object {
         let btf = btf.and_then(|btf| sys::load_btf(&btf.to_bytes()).ok());
 
         let mut maps = Vec::new();
-        let mut arrays = HashSet::new();
+        let mut arrays = HashMap::new();
         for (name, mut map) in parsed.maps.drain() {
-            let Plan { open, pin, entries } = plan(&name);
-            let entries = entries.unwrap_or(map.max_entries());
+            let Plan { open, pin, entries, copies, first } = plan(&name);
+            let entries = entries.unwrap_or(map.max_entries()).saturating_mul(copies);
+            let entry_size = map.value_size();
             if is_table(&map) {
-                let bytes = map.value_size().checked_mul(entries);
+                let bytes = entry_size.checked_mul(entries);
                 map.set_value_size(
                     bytes.with_context(|| format!("the map {name} has no room for {entries} entries"))?,
                 );
@@ -101,7 +106,7 @@ impl Object {
                 (None, None) => make(&name, &map)?,
             };
             if is_table(&map) {
-                arrays.insert(made.fd().as_fd().as_raw_fd());
+                arrays.insert(made.fd().as_fd().as_raw_fd(), first * entry_size);
             }
             maps.push((name, map, made));
         }
@@ -157,14 +162,16 @@ fn lie_on_a_page(map: &mut aya_obj::Map) {
     }
 }
 
-/// Puts the addresses of their values in place of the maps themselves.
-fn name_values(instructions: &mut [bpf_insn], arrays: &HashSet<RawFd>) {
+/// Puts the addresses of their values, so many bytes into each, in place of the maps themselves.
+fn name_values(instructions: &mut [bpf_insn], arrays: &HashMap<RawFd, u32>) {
     for at in 1..instructions.len() {
         let load = &mut instructions[at - 1];
-        if load.code == LOAD_64 && load.src_reg() == BPF_PSEUDO_MAP_FD as u8 && arrays.contains(&load.imm) {
+        if load.code == LOAD_64
+            && load.src_reg() == BPF_PSEUDO_MAP_FD as u8
+            && let Some(&bytes) = arrays.get(&load.imm)
+        {
             load.set_src_reg(BPF_PSEUDO_MAP_VALUE as u8);
-            // How far into the value.
-            instructions[at].imm = 0;
+            instructions[at].imm = bytes as i32;
         }
     }
 }
@@ -174,7 +181,7 @@ fn make(name: &str, map: &aya_obj::Map) -> Result<MapData> {
     if matches!(map.section_kind(), EbpfSectionKind::Data | EbpfSectionKind::Rodata) {
         let fd = made.fd().as_fd();
         // SAFETY: the map was just made of these data, and has a value of their length.
-        unsafe { sys::write_entry(fd, 0, map.data()) }
+        unsafe { sys::write_value(fd, map.data()) }
             .with_context(|| format!("cannot write the map {name}"))?;
         if map.section_kind() == EbpfSectionKind::Rodata {
             sys::freeze(fd).with_context(|| format!("cannot freeze the map {name}"))?;
@@ -233,10 +240,10 @@ mod tests {
         // The array, another map, and a number that is no map.
         let mut instructions =
             [load(BPF_PSEUDO_MAP_FD, ARRAY), load(BPF_PSEUDO_MAP_FD, OTHER), load(0, ARRAY)].concat();
-        name_values(&mut instructions, &HashSet::from([ARRAY]));
+        name_values(&mut instructions, &HashMap::from([(ARRAY, 8)]));
         let named: Vec<_> = instructions.iter().map(|i| (u32::from(i.src_reg()), i.imm)).collect();
         let expected =
-            [(BPF_PSEUDO_MAP_VALUE, ARRAY), (0, 0), (BPF_PSEUDO_MAP_FD, OTHER), (0, 77), (0, ARRAY), (0, 77)];
+            [(BPF_PSEUDO_MAP_VALUE, ARRAY), (0, 8), (BPF_PSEUDO_MAP_FD, OTHER), (0, 77), (0, ARRAY), (0, 77)];
         assert_eq!(named, expected);
     }
 }

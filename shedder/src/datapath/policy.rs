@@ -105,7 +105,9 @@ pub(super) fn compile(config: &Config, slots: &[u8], key: HashKey, tick: Duratio
         policy: Policy {
             abi: ABI_VERSION,
             flags,
+            // Which interface it is, and on which CPUs, is known where it is loaded.
             interface: 0,
+            cpu_mask: 0,
             posture: match config.posture {
                 Posture::Open => Policy::POSTURE_OPEN,
                 Posture::Hold => Policy::POSTURE_HOLD,
@@ -121,7 +123,7 @@ pub(super) fn compile(config: &Config, slots: &[u8], key: HashKey, tick: Duratio
             rules: rules.len() as u64,
             prefix_hash4,
             prefix_hash6,
-            offered_none,
+            offered_none: offered_none as u64,
             key,
             source_mask6: [upper_bits(source_bits), upper_bits(source_bits.saturating_sub(64))],
             limits: default_limits,

@@ -1,10 +1,10 @@
 //! The pinned state: what every command reads and writes, with or without a daemon.
 
+use super::by_cpu::{self, ByCpu};
 use super::chain::{self, Foreign};
 use super::filter::{Filter, Owner};
-use super::mapped::Mapped;
+use super::mapped::{Held, Mapped};
 use super::measured::Measurements;
-use super::per_cpu::{self, PerCpu};
 use super::pins::{self, Pins, Way};
 use super::sys;
 use super::{AttachedMode, NotAttached};
@@ -55,6 +55,8 @@ pub struct InterfaceState {
     pub attachment: Attachment,
     /// Who judges what leaves before our program does, the first first; none: that cannot be read.
     pub before: Option<Vec<Foreign>>,
+    /// Whether our program is known to be in the chain of the interface that has this index in the caller's network namespace.
+    pub is_in_chain: bool,
 }
 
 impl InterfaceState {
@@ -107,7 +109,7 @@ pub struct State {
     control: Mapped<Control>,
     interfaces: Mapped<Interface>,
     services: Mapped<Service>,
-    counters: PerCpu<OfInterface>,
+    counters: ByCpu<OfInterface>,
 }
 
 impl State {
@@ -150,53 +152,47 @@ impl State {
             control: Mapped::open(&pins.map(maps::CONTROL))?,
             interfaces: Mapped::open(&pins.map(maps::INTERFACES))?,
             services: Mapped::open(&pins.map(maps::SERVICES))?,
-            counters: PerCpu::open(&pins.map(maps::COUNTERS))?,
+            counters: ByCpu::open(&pins.map(maps::COUNTERS))?,
             pins: pins.clone(),
         })
     }
 
-    /// The maps that this state is made of: their names, the kernel's ids, and themselves.
-    fn maps(&self) -> [(&'static str, u32, BorrowedFd<'_>); 6] {
+    /// The maps that this state is made of, and their names.
+    fn maps(&self) -> [(&'static str, &Held); 6] {
         [
-            (maps::META, self.meta.id(), self.meta.map()),
-            (maps::KILLS, self.kills.id(), self.kills.map()),
-            (maps::CONTROL, self.control.id(), self.control.map()),
-            (maps::INTERFACES, self.interfaces.id(), self.interfaces.map()),
-            (maps::SERVICES, self.services.id(), self.services.map()),
-            (maps::COUNTERS, self.counters.id(), self.counters.map()),
+            (maps::META, self.meta.held()),
+            (maps::KILLS, self.kills.held()),
+            (maps::CONTROL, self.control.held()),
+            (maps::INTERFACES, self.interfaces.held()),
+            (maps::SERVICES, self.services.held()),
+            (maps::COUNTERS, self.counters.table.held()),
         ]
     }
 
     /// The map of this name, if this state has it.
     pub(super) fn map(&self, name: &str) -> Option<BorrowedFd<'_>> {
-        self.maps().into_iter().find(|(known, ..)| *known == name).map(|(_, _, map)| map)
-    }
-
-    /// Whether the map with this id is what is pinned under this name.
-    fn is_pinned_as(&self, name: &str, id: u32) -> bool {
-        let pinned = sys::get_pinned(&self.pins.map(name));
-        pinned.and_then(|pinned| sys::map_shape(pinned.as_fd())).is_ok_and(|pinned| pinned.id == id)
+        self.maps().into_iter().find(|(known, _)| *known == name).map(|(_, held)| held.map())
     }
 
     /// Whether these maps are what is pinned, and every other map is pinned that belongs to them.
     pub(super) fn is_pinned(&self) -> bool {
         let own = self.maps();
-        let is_own = |name: &&&str| own.iter().any(|(known, ..)| known == *name);
+        let is_own = |name: &&&str| own.iter().any(|(known, _)| known == *name);
         let is_there = |name: &&str| self.pins.map(name).exists();
-        own.iter().all(|(name, id, _)| self.is_pinned_as(name, *id))
+        own.iter().all(|(name, held)| held.is_pinned_at(&self.pins.map(name)))
             && maps::STATE.iter().filter(|name| !is_own(name)).all(is_there)
             && self.pins.policy_map(self.meta.read(0).generation, maps::OFFERED).exists()
     }
 
     /// Pins these maps again, where something else or nothing is pinned in their place.
     pub(super) fn pin_again(&self) -> Result<()> {
-        for (name, id, map) in self.maps() {
-            if self.is_pinned_as(name, id) {
+        for (name, held) in self.maps() {
+            let path = self.pins.map(name);
+            if held.is_pinned_at(&path) {
                 continue;
             }
-            let path = self.pins.map(name);
             pins::remove_pin(&path)?;
-            sys::pin(map, &path).with_context(|| format!("cannot pin {}", path.display()))?;
+            sys::pin(held.map(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
         }
         Ok(())
     }
@@ -291,7 +287,11 @@ impl State {
         (0..MAX_INTERFACES)
             .filter_map(|slot| {
                 let entry = self.interfaces.read(slot);
-                (entry.index != 0).then(|| InterfaceState {
+                if entry.index == 0 {
+                    return None;
+                }
+                let before = chain::before_ours(&self.pins, slot, entry.index);
+                Some(InterfaceState {
                     slot,
                     name: name_of(&entry.name),
                     index: entry.index,
@@ -303,7 +303,8 @@ impl State {
                         _ => Posture::Open,
                     },
                     attachment: self.attachment(slot, &entry),
-                    before: chain::before_ours(&self.pins, slot, entry.index).ok(),
+                    is_in_chain: matches!(before, Ok(Some(_))),
+                    before: before.ok().map(Option::unwrap_or_default),
                 })
             })
             .collect()
@@ -344,7 +345,7 @@ impl State {
 
     /// Whose filters of this directory of pins are.
     pub(super) fn owner(&self) -> Owner {
-        self.meta.id()
+        self.meta.held().id()
     }
 
     /// Every service that has a slot.
@@ -369,20 +370,19 @@ impl State {
     }
 
     /// The counters of an interface, summed over the CPUs.
-    pub fn counters(&self, slot: usize) -> Result<InterfaceCounters> {
-        let counters = self.counters.read(slot, |cpus| cpus.iter().fold(InterfaceCounters::default(), add));
-        counters.context("cannot read the counters")
+    pub fn counters(&self, slot: usize) -> InterfaceCounters {
+        self.counters.read(slot).fold(InterfaceCounters::default(), add)
     }
 
     /// Sets the counters of an interface to zero.
-    pub(super) fn clear_counters(&self, slot: usize) -> Result<()> {
-        self.counters.clear(slot).context("cannot clear the counters")
+    pub(super) fn clear_counters(&self, slot: usize) {
+        self.counters.clear(slot);
     }
 
     /// The distribution of offered work in force, to be read again and again.
     pub fn offered(&self) -> Result<OfferedWork> {
         let path = self.pins.policy_map(self.meta.read(0).generation, maps::OFFERED);
-        Ok(OfferedWork { map: PerCpu::open(&path)? })
+        Ok(OfferedWork { map: ByCpu::open(&path)? })
     }
 
     /// What the programs in force measured, to be read again and again.
@@ -432,37 +432,34 @@ impl State {
 
 /// The counts of offered work, by service and priority.
 pub struct OfferedWork {
-    map: PerCpu<Offered>,
+    map: ByCpu<Offered>,
 }
 
 impl OfferedWork {
     /// What was offered to a service (none: to the traffic of no service) since its programs were loaded, summed over
     /// the CPUs; wraps. Nothing for a service that this policy does not know.
-    pub fn of(&self, service: Option<usize>) -> Result<[u32; PRIORITIES as usize]> {
+    pub fn of(&self, service: Option<usize>) -> [u32; PRIORITIES as usize] {
         let mut sum = [0u32; PRIORITIES as usize];
         let none = self.map.len() - 1;
-        if service.is_some_and(|slot| slot >= none) {
-            return Ok(sum);
-        }
-        let read = self.map.read(service.unwrap_or(none), |cpus| {
-            for cpu in cpus {
-                per_cpu::add(&mut sum, &cpu.by_priority);
+        if service.is_none_or(|slot| slot < none) {
+            for cpu in self.map.read(service.unwrap_or(none)) {
+                by_cpu::add(&mut sum, &cpu.by_priority);
             }
-        });
-        read.context("cannot read the offered work").map(|()| sum)
+        }
+        sum
     }
 
     /// What was offered to anybody.
-    pub fn of_all(&self) -> Result<[u32; PRIORITIES as usize]> {
+    pub fn of_all(&self) -> [u32; PRIORITIES as usize] {
         let mut sum = [0u32; PRIORITIES as usize];
         for service in (0..self.map.len() - 1).map(Some).chain([None]) {
-            per_cpu::add(&mut sum, &self.of(service)?);
+            by_cpu::add(&mut sum, &self.of(service));
         }
-        Ok(sum)
+        sum
     }
 }
 
-fn add(mut sum: InterfaceCounters, OfInterface { counters: cpu, .. }: &OfInterface) -> InterfaceCounters {
+fn add(mut sum: InterfaceCounters, OfInterface { counters: cpu, .. }: OfInterface) -> InterfaceCounters {
     let add_cells = |sum: &mut [Cell], cells: &[Cell]| {
         for (sum, cell) in sum.iter_mut().zip(cells) {
             sum.packets += cell.packets;

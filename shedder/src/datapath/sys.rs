@@ -3,7 +3,7 @@
 use super::fault;
 use aya_obj::generated::{
     BPF_F_XDP_HAS_FRAGS, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type, bpf_attr, bpf_cmd,
-    bpf_link_info, bpf_map_info, bpf_map_type, bpf_prog_info, bpf_prog_type,
+    bpf_link_info, bpf_map_info, bpf_prog_info, bpf_prog_type,
 };
 use aya_obj::{Function, Program, ProgramSection};
 use std::ffi::CString;
@@ -304,42 +304,23 @@ pub(super) struct MapShape {
     pub(super) max_entries: u32,
 }
 
-impl MapShape {
-    /// Whether it is an array with a value for each CPU.
-    pub(super) fn is_per_cpu_array(&self) -> bool {
-        self.kind == bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32
-    }
-}
-
 /// The shape of the map behind a descriptor.
 pub(super) fn map_shape(map: BorrowedFd<'_>) -> io::Result<MapShape> {
     let info: bpf_map_info = info(map)?;
     Ok(MapShape { id: info.id, kind: info.type_, value_size: info.value_size, max_entries: info.max_entries })
 }
 
-/// Copies an entry of a map out of it.
+/// Overwrites the value of an array map that has one.
 ///
 /// # Safety
-/// `value` is as long as what the kernel writes: the map's value, for a per-CPU map once for each CPU that there can be, each
-/// rounded up to eight bytes.
-pub(super) unsafe fn read_entry(map: BorrowedFd<'_>, key: u32, value: &mut [u8]) -> io::Result<()> {
-    entry(bpf_cmd::BPF_MAP_LOOKUP_ELEM, map, &key, value.as_mut_ptr() as u64)
-}
-
-/// Overwrites an entry of a map.
-///
-/// # Safety
-/// `value` is as long as what the kernel reads: as for [`read_entry`].
-pub(super) unsafe fn write_entry(map: BorrowedFd<'_>, key: u32, value: &[u8]) -> io::Result<()> {
-    entry(bpf_cmd::BPF_MAP_UPDATE_ELEM, map, &key, value.as_ptr() as u64)
-}
-
-fn entry(command: bpf_cmd, map: BorrowedFd<'_>, key: &u32, value: u64) -> io::Result<()> {
+/// `value` is as long as the map's value, which is what the kernel reads.
+pub(super) unsafe fn write_value(map: BorrowedFd<'_>, value: &[u8]) -> io::Result<()> {
+    let first = 0u32;
     let mut attr = zeroed_attr();
     attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
-    attr.__bindgen_anon_2.key = key as *const u32 as u64;
-    attr.__bindgen_anon_2.__bindgen_anon_1.value = value;
-    bpf(command, &mut attr).map(drop)
+    attr.__bindgen_anon_2.key = &raw const first as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_ptr() as u64;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
 /// The link type (`ARPHRD_`) of an interface of the caller's network namespace, which `/sys` need not show.
