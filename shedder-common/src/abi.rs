@@ -610,6 +610,8 @@ pub struct Policy {
     pub horizons: [u64; 3],
     /// Which slot of [`Offered`] the traffic of no service is counted in: the last.
     pub offered_none: u64,
+    /// Entries in the tables that have one for each service, or none, and CPU.
+    pub service_entries: u64,
     /// Packets of all newcomers together.
     pub newcomers: Rate,
     /// How long a source stays proven, in units of 2^30 ns; 0: nothing is learned.

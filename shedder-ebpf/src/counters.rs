@@ -26,7 +26,7 @@ impl Mine {
     /// What this CPU has.
     #[inline(always)]
     pub fn get() -> Mine {
-        Mine(COUNTERS.mine(0))
+        Mine(COUNTERS.mine())
     }
 
     /// The room for the packet that is judged.
@@ -38,9 +38,39 @@ impl Mine {
         unsafe { &mut *(&raw mut (*self.0).room).cast() }
     }
 
-    /// Counts the frame that was judged, which is so long, under its reason.
+    /// Counts the frame that was judged under its reason, with the length that the verdict left in the room.
     #[inline(always)]
-    pub fn count(self, direction: Direction, reason: Reason, length: usize) -> Met {
+    pub fn count(self, direction: Direction, reason: Reason) -> Met {
+        let room = self.room();
+        // What most packets meet, each by itself and before anything else: there the place of the count is a constant.
+        match reason {
+            Reason::Admitted => {
+                self.count_at(direction, Reason::Admitted as usize, room.length);
+                Met { goes_on: true, is_measured: room.measured.is_service() }
+            }
+            Reason::SourceRate => {
+                let dry = self.count_at(direction, Reason::SourceRate as usize, room.length);
+                Met { goes_on: dry, is_measured: false }
+            }
+            _ => {
+                cold();
+                let reason = opaque(reason as usize);
+                let dry = self.count_at(direction, reason & (REASONS - 1), room.length);
+                let passes = reason < Reason::PASSING as usize;
+                Met { goes_on: dry || passes, is_measured: passes && room.measured.is_service() }
+            }
+        }
+    }
+
+    /// Counts a frame of this length that a kill has stopped.
+    #[inline(always)]
+    pub fn count_stopped(self, direction: Direction, length: usize) -> Met {
+        Met { goes_on: self.count_at(direction, Reason::Kill as usize, length), is_measured: false }
+    }
+
+    /// Counts under the reason of this number. Whether the program runs dry.
+    #[inline(always)]
+    fn count_at(self, direction: Direction, reason: usize, length: usize) -> bool {
         let dry = policy().flags & Policy::DRY_RUN != 0;
         // SAFETY: this CPU's own, of which programs that share it use one thing after the other.
         let counters = unsafe { &mut (*self.0).counters };
@@ -50,30 +80,8 @@ impl Mine {
             (Direction::Egress, false) => &mut counters.egress,
             (Direction::Egress, true) => &mut counters.egress_dry,
         };
-        let mut count = |place: usize| cells[place].add(length);
-        let is_measured = || self.room().measured.is_service();
-        // What most packets meet, each by itself: there the place of the count is a constant.
-        match reason {
-            Reason::Admitted => {
-                count(Reason::Admitted as usize);
-                Met { goes_on: true, is_measured: is_measured() }
-            }
-            Reason::SourceRate if !dry => {
-                count(Reason::SourceRate as usize);
-                Met { goes_on: false, is_measured: false }
-            }
-            Reason::Kill if !dry => {
-                count(Reason::Kill as usize);
-                Met { goes_on: false, is_measured: false }
-            }
-            _ => {
-                cold();
-                let reason = opaque(reason as usize);
-                count(reason & (REASONS - 1));
-                let passes = reason < Reason::PASSING as usize;
-                Met { goes_on: dry || passes, is_measured: passes && is_measured() }
-            }
-        }
+        cells[reason].add(length);
+        dry
     }
 
     /// Counts an event.

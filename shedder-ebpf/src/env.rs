@@ -9,7 +9,7 @@ use shedder_common::ladder::{Env, Rule, Table};
 use shedder_common::room::Room;
 
 use crate::counters::Mine;
-use crate::index::{below, opaque};
+use crate::index::below;
 use crate::maps;
 use crate::ticks;
 
@@ -131,10 +131,7 @@ impl<const FLAGS: u32> Env for Maps<FLAGS> {
 
     #[inline(always)]
     fn count_offered(&self, slot: u32, priority: u32) {
-        let slot = opaque(slot as usize);
-        // No service has another slot, which the verifier cannot know.
-        if slot as u64 <= policy().offered_none {
-            let offered = maps::OFFERED.mine(of_cpus(slot));
+        if let Some(offered) = maps::OFFERED.mine_of(slot as usize) {
             // SAFETY: this CPU's own, the index is below the array's length, and programs on one CPU do not interrupt each other
             // in this direction.
             unsafe { (*offered).by_priority[below::<OFFERED_PLACES>(priority as usize)] += 1 };
@@ -154,12 +151,6 @@ impl<const FLAGS: u32> Env for Maps<FLAGS> {
         // SAFETY: the reference that was given.
         unsafe { &mut *room }
     }
-}
-
-/// Where the CPUs' entries for a service begin in a table that has some for each.
-#[inline(always)]
-pub fn of_cpus(slot: usize) -> usize {
-    slot * (policy().cpu_mask as usize + 1)
 }
 
 /// How many ports there are.

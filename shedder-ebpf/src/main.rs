@@ -20,7 +20,6 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use shedder_common::abi::Policy;
 use shedder_common::ladder::{self, Direction};
-use shedder_common::reason::Reason;
 
 use crate::counters::Mine;
 use crate::env::Maps;
@@ -91,10 +90,10 @@ fn judge_arriving<const FLAGS: u32>(ctx: &XdpContext) -> (u32, bool) {
     let length = |claimed| xdp_length(ctx, frame, claimed);
     let killing = ladder::killing(&maps);
     let met = match ladder::stopped(&maps, killing, frame, length) {
-        Some(length) => mine.count(Direction::Ingress, Reason::Kill, length),
+        Some(length) => mine.count_stopped(Direction::Ingress, length),
         None => {
             let reason = ladder::ingress(&maps, killing, frame, length, mine.room());
-            mine.count(Direction::Ingress, reason, mine.room().length)
+            mine.count(Direction::Ingress, reason)
         }
     };
     (if met.goes_on { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }, met.is_measured)
@@ -109,10 +108,10 @@ fn judge_leaving<const FLAGS: u32>(ctx: &TcContext) -> (i32, bool) {
     let frame = linear_of_skb(ctx);
     let killing = ladder::killing(&maps);
     let met = match ladder::stopped(&maps, killing, frame, length) {
-        Some(length) => mine.count(Direction::Egress, Reason::Kill, length),
+        Some(length) => mine.count_stopped(Direction::Egress, length),
         None => {
             let reason = ladder::egress(&maps, killing, frame, length, mine.room());
-            mine.count(Direction::Egress, reason, mine.room().length)
+            mine.count(Direction::Egress, reason)
         }
     };
     (if met.goes_on { TCX_NEXT } else { TCX_DROP }, met.is_measured)

@@ -3,15 +3,14 @@
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::cty::{c_long, c_void};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_skb_load_bytes, bpf_xdp_load_bytes};
-use shedder_common::abi::{Control, EXCHANGES, Exchange, FlowSet, MAX_SERVICES, Measured, Policy};
+use shedder_common::abi::{Control, EXCHANGES, Exchange, FlowSet, Policy};
 use shedder_common::bucket::Set;
 use shedder_common::flows::{self, CHUNK, Ending, Found, Meter, Scan, Segment, WINDOW};
 use shedder_common::histogram::BUCKETS;
 use shedder_common::ladder::{self, Direction};
 
 use crate::counters::Mine;
-use crate::env::{Maps, of_cpus, policy};
-use crate::index::opaque;
+use crate::env::Maps;
 use crate::maps;
 
 /// A frame that a program was called for, which may lie in several pieces.
@@ -249,7 +248,7 @@ impl<F: Frame> Meter for InKernel<F> {
 
     #[inline(always)]
     fn count_waits(&self, service: usize, answered: bool, bucket: usize, requests: u32) {
-        if let Some(measured) = mine(service) {
+        if let Some(measured) = maps::MEASURED.mine_of(service) {
             // SAFETY: the pointer is this CPU's own value, the index is masked, and programs on one CPU do not
             // interrupt each other.
             unsafe {
@@ -262,7 +261,7 @@ impl<F: Frame> Meter for InKernel<F> {
 
     #[inline(always)]
     fn count(&self, service: usize, exchange: Exchange, times: u32) {
-        if let Some(measured) = mine(service) {
+        if let Some(measured) = maps::MEASURED.mine_of(service) {
             // SAFETY: as above.
             unsafe {
                 let count = &mut (*measured).exchanges[exchange as usize & (EXCHANGES - 1)];
@@ -270,12 +269,4 @@ impl<F: Frame> Meter for InKernel<F> {
             }
         }
     }
-}
-
-/// What this CPU measured of a service.
-#[inline(always)]
-fn mine(service: usize) -> Option<*mut Measured> {
-    let slot = opaque(service & (MAX_SERVICES - 1));
-    // No service has another slot, which the verifier cannot know.
-    if (slot as u64) < policy().offered_none { Some(maps::MEASURED.mine(of_cpus(slot))) } else { None }
 }

@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::maps::Array;
 
 use crate::env::policy;
+use crate::index::opaque;
 
 /// An array of `T` whose entries lie side by side in the one value of its map, on pages that processes can share.
 ///
@@ -16,6 +17,13 @@ use crate::env::policy;
 /// entry is there, which takes a dozen instructions.
 #[repr(transparent)]
 pub struct Table<T>(Array<T>);
+
+/// The place of this CPU, below one more than [`Policy::cpu_mask`](shedder_common::abi::Policy::cpu_mask).
+#[inline(always)]
+fn cpu() -> usize {
+    // SAFETY: a helper without arguments. Programs are not moved to another CPU while they run.
+    (unsafe { bpf_get_smp_processor_id() } & policy().cpu_mask) as usize
+}
 
 impl<T> Table<T> {
     /// A table of so many entries, unless the loader makes it of another size.
@@ -31,12 +39,20 @@ impl<T> Table<T> {
         unsafe { &*self.pointer(index as usize) }
     }
 
-    /// This CPU's own of the entries that begin at `first`, one for each place of [`Policy::cpu_mask`].
+    /// This CPU's own entry, of a table that has one for each CPU.
     #[inline(always)]
-    pub fn mine(&'static self, first: usize) -> *mut T {
-        // SAFETY: a helper without arguments. Programs are not moved to another CPU while they run.
-        let cpu = unsafe { bpf_get_smp_processor_id() };
-        self.pointer(first + (cpu & policy().cpu_mask) as usize).cast_mut()
+    pub fn mine(&'static self) -> *mut T {
+        self.pointer(cpu()).cast_mut()
+    }
+
+    /// This CPU's own entry for the service in a slot, of a table that has one for each service, or none, and CPU. None: there is no
+    /// such slot.
+    #[inline(always)]
+    pub fn mine_of(&'static self, slot: usize) -> Option<*mut T> {
+        let cpus = policy().cpu_mask as usize + 1;
+        // One number, of which the verifier need not know how it came about.
+        let index = opaque(slot * cpus + cpu());
+        if (index as u64) < policy().service_entries { Some(self.pointer(index).cast_mut()) } else { None }
     }
 
     #[inline(always)]

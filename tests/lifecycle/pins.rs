@@ -118,6 +118,17 @@ fn maps_that_are_removed_by_hand_are_put_right_and_a_kill_is_carried_over() {
 }
 
 #[test]
+fn a_map_that_is_put_in_anothers_place_is_found_and_put_right_and_a_kill_is_carried_over() {
+    if !privileged::require() {
+        return;
+    }
+    meddle("pins-exchanged", |shedder| {
+        let map = |name| shedder.pins().join("maps").join(name);
+        fs::rename(map(maps::SHARED), map(maps::KILLS)).unwrap();
+    });
+}
+
+#[test]
 fn a_reload_while_maps_are_removed_loses_no_kill_and_no_count() {
     if !privileged::require() {
         return;

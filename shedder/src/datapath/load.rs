@@ -142,7 +142,12 @@ impl Generation<'_> {
     pub(super) fn load(&self, slot: usize) -> Result<Programs> {
         let cpus = by_cpu::places()?;
         let interface = slot as u32;
-        let own = Policy { interface, cpu_mask: cpus - 1, ..self.compiled.policy };
+        let own = Policy {
+            interface,
+            cpu_mask: cpus - 1,
+            service_entries: u64::from(self.compiled.offered_slots) * u64::from(cpus),
+            ..self.compiled.policy
+        };
         fault::point()?;
         let plan = |name: &str| Plan {
             pin: if maps::STATE.contains(&name) {

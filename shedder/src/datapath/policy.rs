@@ -108,6 +108,7 @@ pub(super) fn compile(config: &Config, slots: &[u8], key: HashKey, tick: Duratio
             // Which interface it is, and on which CPUs, is known where it is loaded.
             interface: 0,
             cpu_mask: 0,
+            service_entries: 0,
             posture: match config.posture {
                 Posture::Open => Policy::POSTURE_OPEN,
                 Posture::Hold => Policy::POSTURE_HOLD,
