@@ -35,7 +35,7 @@ impl Effort {
         costs: (15, 1_000_000),
         sources: (5, 1 << 20),
         floods: (5, Duration::from_millis(150)),
-        turns: (8, 20, Duration::from_millis(15)),
+        turns: (8, 12, Duration::from_millis(30)),
         cases: usize::MAX,
         kills: 50,
         intervals: (&[5, 20, 100], Duration::from_secs(2)),

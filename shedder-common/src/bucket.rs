@@ -219,6 +219,24 @@ pub fn look(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon
     look_into(set, place, rate, amount, now, horizon, &mut look).then_some(look)
 }
 
+/// As [`look`], where the source has the way that is looked at first, as most have; none: it has not.
+#[inline(always)]
+pub fn look_first(
+    set: &Set,
+    place: Place,
+    rate: &Rate,
+    amount: u64,
+    now: u64,
+    horizon: u64,
+) -> Option<Option<Look>> {
+    let held = set.0[place.first].load();
+    if held >> TIME_BITS != place.tag {
+        return None;
+    }
+    let after = rate.admit(ahead(held, now, horizon), amount, horizon);
+    Some(after.map(|after| Look { way: place.first as u64, held, after }))
+}
+
 /// As [`look`], into memory that the caller has for it. False: the bucket is empty.
 #[inline(always)]
 pub fn look_into(

@@ -8,7 +8,7 @@ use crate::bucket::{self, Admission, Look, Place, Rate, Set};
 use crate::class::{COHORTS, Cutoff, priority};
 use crate::flows::{Segment, sample};
 use crate::hash::{mix, mix_in};
-use crate::hint::unlikely;
+use crate::hint::{cold, unlikely};
 use crate::memory::{self, Key, Remembered};
 use crate::reason::Reason;
 use crate::room::Room;
@@ -351,27 +351,6 @@ impl<'e> Source<'e> {
         }
     }
 
-    /// What the bucket in this table says to `amount` units goes into `look`. False: it is empty.
-    #[inline(always)]
-    fn look<E: Env>(&self, env: &E, table: Table, amount: u64, look: &mut Look) -> bool {
-        let (rate, horizon) = self.limit(env, table);
-        // A horizon of zero is known when the program is loaded: no source is limited in this way, and the verifier
-        // takes out what would ask each rule.
-        if horizon == 0 || rate.is_unlimited() {
-            *look = Look::UNLIMITED;
-            return true;
-        }
-        bucket::look_into(
-            env.buckets(table, self.place.set),
-            self.place,
-            rate,
-            amount,
-            self.now,
-            horizon,
-            look,
-        )
-    }
-
     /// Takes the units that were looked for; where the source has no place in the table, from the bucket that all such
     /// sources share. Returns whether there were as many.
     #[inline(always)]
@@ -405,6 +384,34 @@ impl<'e> Source<'e> {
             && self.take(env, Table::Bytes, length, bytes)
             && self.take(env, Table::Packets, 1, packets)
     }
+}
+
+/// What the packet's source has in this table, if anything can be taken of it, goes into the room. False: its bucket is empty.
+#[inline(always)]
+fn look<E: Env>(env: &E, limits: &Limits, table: Table, amount: u64, room: &mut Room) -> bool {
+    let source = Source::of(env.policy(), limits, room);
+    let (rate, horizon) = source.limit(env, table);
+    // A horizon of zero is known when the program is loaded: no source is limited in this way, and the verifier
+    // takes out what would ask each rule.
+    if horizon == 0 || rate.is_unlimited() {
+        room.looks[table as usize] = Look::UNLIMITED;
+        return true;
+    }
+    let set = env.buckets(table, source.place.set);
+    let first = bucket::look_first(set, source.place, rate, amount, source.now, horizon);
+    if let Some(found) = first {
+        return found.is_some_and(|look| {
+            room.looks[table as usize] = look;
+            true
+        });
+    }
+    cold();
+    // From memory again: what the way of most packets has in registers is not kept for this one.
+    let room = env.settled(room);
+    let source = Source::of(env.policy(), limits, room);
+    let set = env.buckets(table, source.place.set);
+    let look = &mut room.looks[table as usize];
+    bucket::look_into(set, source.place, rate, amount, source.now, horizon, look)
 }
 
 /// The cutoff in force for the traffic of a service, or of none.
@@ -532,9 +539,8 @@ pub fn ingress<E: Env, C: Cursor>(
         Some(prefix) => &prefix.limits,
         None => &policy.limits,
     };
-    let source = Source::of(policy, limits, room);
     // Before anything is asked of the flow: most of a flood ends here, and flows are in memory of their own.
-    if !source.look(env, Table::Packets, 1, &mut room.looks[0]) {
+    if !look(env, limits, Table::Packets, 1, room) {
         return Reason::SourceRate;
     }
     let room = env.settled(room);
@@ -550,15 +556,12 @@ pub fn ingress<E: Env, C: Cursor>(
         }
         Protocol::Other => false,
     };
-    let source = Source::of(policy, limits, room);
-    let length = room.length as u64;
-    if !source.look(env, Table::Bytes, length, &mut room.looks[1]) {
+    if !look(env, limits, Table::Bytes, room.length as u64, room) {
         return Reason::SourceRate;
     }
     let room = env.settled(room);
-    let source = Source::of(policy, limits, room);
     room.looks[2] = Look::UNLIMITED;
-    if opens && !source.look(env, Table::NewFlows, 1, &mut room.looks[2]) {
+    if opens && !look(env, limits, Table::NewFlows, 1, room) {
         return Reason::SourceRate;
     }
     // Before anything is charged: else a flood of sources that do not exist would fill the tables that proven sources need a
