@@ -656,8 +656,8 @@ impl Policy {
     pub const ANY: u32 = u32::MAX;
     /// What the programs are compiled for that measure nothing.
     pub const UNMEASURED: u32 = !Policy::MEASURED;
-    /// What the programs are compiled for that tell nothing apart but sources.
-    pub const PLAIN: u32 = Policy::DRY_RUN | Policy::PRECISE_CLOCK;
+    /// What the programs are compiled for that tell nothing apart but sources, and do what they say.
+    pub const PLAIN: u32 = Policy::PRECISE_CLOCK;
 
     /// Without a live daemon nothing is shed adaptively.
     pub const POSTURE_OPEN: u32 = 0;

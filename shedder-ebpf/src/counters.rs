@@ -38,24 +38,25 @@ impl Mine {
         unsafe { &mut *(&raw mut (*self.0).room).cast() }
     }
 
-    /// Counts the frame that was judged under its reason, with the length that the verdict left in the room.
+    /// Counts the frame that was judged, by a program for policies of these flags, under its reason, with the length that the verdict
+    /// left in the room.
     #[inline(always)]
-    pub fn count(self, direction: Direction, reason: Reason) -> Met {
+    pub fn count<const FLAGS: u32>(self, direction: Direction, reason: Reason) -> Met {
         let room = self.room();
         // What most packets meet, each by itself and before anything else: there the place of the count is a constant.
         match reason {
             Reason::Admitted => {
-                self.count_at(direction, Reason::Admitted as usize, room.length);
+                self.count_at::<FLAGS>(direction, Reason::Admitted as usize, room.length);
                 Met { goes_on: true, is_measured: room.measured.is_service() }
             }
             Reason::SourceRate => {
-                let dry = self.count_at(direction, Reason::SourceRate as usize, room.length);
+                let dry = self.count_at::<FLAGS>(direction, Reason::SourceRate as usize, room.length);
                 Met { goes_on: dry, is_measured: false }
             }
             _ => {
                 cold();
                 let reason = opaque(reason as usize);
-                let dry = self.count_at(direction, reason & (REASONS - 1), room.length);
+                let dry = self.count_at::<FLAGS>(direction, reason & (REASONS - 1), room.length);
                 let passes = reason < Reason::PASSING as usize;
                 Met { goes_on: dry || passes, is_measured: passes && room.measured.is_service() }
             }
@@ -64,14 +65,14 @@ impl Mine {
 
     /// Counts a frame of this length that a kill has stopped.
     #[inline(always)]
-    pub fn count_stopped(self, direction: Direction, length: usize) -> Met {
-        Met { goes_on: self.count_at(direction, Reason::Kill as usize, length), is_measured: false }
+    pub fn count_stopped<const FLAGS: u32>(self, direction: Direction, length: usize) -> Met {
+        Met { goes_on: self.count_at::<FLAGS>(direction, Reason::Kill as usize, length), is_measured: false }
     }
 
     /// Counts under the reason of this number. Whether the program runs dry.
     #[inline(always)]
-    fn count_at(self, direction: Direction, reason: usize, length: usize) -> bool {
-        let dry = policy().flags & Policy::DRY_RUN != 0;
+    fn count_at<const FLAGS: u32>(self, direction: Direction, reason: usize, length: usize) -> bool {
+        let dry = FLAGS & policy().flags & Policy::DRY_RUN != 0;
         // SAFETY: this CPU's own, of which programs that share it use one thing after the other.
         let counters = unsafe { &mut (*self.0).counters };
         let cells = match (direction, dry) {

@@ -53,7 +53,7 @@ impl<const FLAGS: u32> Env for Maps<FLAGS> {
 
     #[inline(always)]
     fn now(&self) -> u64 {
-        if policy().flags & Policy::PRECISE_CLOCK != 0 {
+        if FLAGS & policy().flags & Policy::PRECISE_CLOCK != 0 {
             // SAFETY: a helper without arguments.
             unsafe { bpf_ktime_get_ns() }
         } else {

@@ -90,10 +90,10 @@ fn judge_arriving<const FLAGS: u32>(ctx: &XdpContext) -> (u32, bool) {
     let length = |claimed| xdp_length(ctx, frame, claimed);
     let killing = ladder::killing(&maps);
     let met = match ladder::stopped(&maps, killing, frame, length) {
-        Some(length) => mine.count_stopped(Direction::Ingress, length),
+        Some(length) => mine.count_stopped::<FLAGS>(Direction::Ingress, length),
         None => {
             let reason = ladder::ingress(&maps, killing, frame, length, mine.room());
-            mine.count(Direction::Ingress, reason)
+            mine.count::<FLAGS>(Direction::Ingress, reason)
         }
     };
     (if met.goes_on { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }, met.is_measured)
@@ -108,10 +108,10 @@ fn judge_leaving<const FLAGS: u32>(ctx: &TcContext) -> (i32, bool) {
     let frame = linear_of_skb(ctx);
     let killing = ladder::killing(&maps);
     let met = match ladder::stopped(&maps, killing, frame, length) {
-        Some(length) => mine.count_stopped(Direction::Egress, length),
+        Some(length) => mine.count_stopped::<FLAGS>(Direction::Egress, length),
         None => {
             let reason = ladder::egress(&maps, killing, frame, length, mine.room());
-            mine.count(Direction::Egress, reason)
+            mine.count::<FLAGS>(Direction::Egress, reason)
         }
     };
     (if met.goes_on { TCX_NEXT } else { TCX_DROP }, met.is_measured)
