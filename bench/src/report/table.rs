@@ -190,7 +190,8 @@ fn near_bare(text: &mut String, results: &Results) -> std::fmt::Result {
         text,
         "### In short turns, {}: at most {}/s each, {} bytes\n\n\
          What differs by a few nanoseconds a frame, in turns of some 30 ms. The two designs are the least that programs can \
-         do: a word is looked at, or the one line of memory that a source has in a table as large as shedder's; they count, and drop.\n\n\
+         do: they look at a word and at the type of the frame (a kill spares ARP), or at the one line of memory that a source has in a \
+         table as large as shedder's; they count, and drop.\n\n\
          | | Mpps | / bare |\n| --- | --- | --- |",
         NEAR_BARE.name, NEAR_BARE.limit.per_second, NEAR_BARE.shape.length
     )?;
