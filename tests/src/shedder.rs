@@ -74,11 +74,14 @@ impl<'a> Shedder<'a> {
         &self.pins
     }
 
-    /// Writes a configuration file, and returns its path. `$IF` stands for the first link's interface.
+    /// Writes a configuration file, in one step, and returns its path. `$IF` stands for the first link's interface.
     pub fn config(&self, text: &str) -> PathBuf {
         let path = self.network.dir().join("shedder.toml");
         let text = text.replace("$IF", &self.network.link().interface);
-        std::fs::write(&path, text).expect("a configuration can be written");
+        // A daemon that is told to reload meanwhile reads the old one or the new one, and not what is there of it by then.
+        let next = path.with_extension("next");
+        std::fs::write(&next, text).expect("a configuration can be written");
+        std::fs::rename(&next, &path).expect("a configuration can be put in place");
         path
     }
 
