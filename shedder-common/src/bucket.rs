@@ -219,9 +219,10 @@ pub fn look(set: &Set, place: Place, rate: &Rate, amount: u64, now: u64, horizon
     look_into(set, place, rate, amount, now, horizon, &mut look).then_some(look)
 }
 
-/// As [`look`], where the source has the way that is looked at first, as most have; none: it has not.
+/// As [`look`], where this way of the set holds the source's word; none: it does not.
 #[inline(always)]
-pub fn look_first(
+pub fn look_at(
+    way: usize,
     set: &Set,
     place: Place,
     rate: &Rate,
@@ -229,12 +230,12 @@ pub fn look_first(
     now: u64,
     horizon: u64,
 ) -> Option<Option<Look>> {
-    let held = set.0[place.first].load();
+    let held = set.0[way].load();
     if held >> TIME_BITS != place.tag {
         return None;
     }
     let after = rate.admit(ahead(held, now, horizon), amount, horizon);
-    Some(after.map(|after| Look { way: place.first as u64, held, after }))
+    Some(after.map(|after| Look { way: way as u64, held, after }))
 }
 
 /// As [`look`], into memory that the caller has for it. False: the bucket is empty.
@@ -252,10 +253,9 @@ pub fn look_into(
     let mut i = 0;
     while i < WAYS {
         let way = (place.first + i) & (WAYS - 1);
-        let held = set.0[way].load();
-        if held >> TIME_BITS == place.tag {
-            let Some(after) = rate.admit(ahead(held, now, horizon), amount, horizon) else { return false };
-            *look = Look { way: way as u64, held, after };
+        if let Some(found) = look_at(way, set, place, rate, amount, now, horizon) {
+            let Some(found) = found else { return false };
+            *look = found;
             return true;
         }
         i += 1;

@@ -398,7 +398,8 @@ fn look<E: Env>(env: &E, limits: &Limits, table: Table, amount: u64, room: &mut 
         return true;
     }
     let set = env.buckets(table, source.place.set);
-    let first = bucket::look_first(set, source.place, rate, amount, source.now, horizon);
+    // In the way that is looked at first, where most have theirs.
+    let first = bucket::look_at(source.place.first, set, source.place, rate, amount, source.now, horizon);
     if let Some(found) = first {
         return found.is_some_and(|look| {
             room.looks[table as usize] = look;
